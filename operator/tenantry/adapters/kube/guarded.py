@@ -1,0 +1,77 @@
+"""A Kube whose requests fail fast while the target's breaker is open."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable
+from typing import TypeVar
+
+from tenantry.adapters.breaker import Breaker
+from tenantry.api.resources import Ref, Resource
+from tenantry.ports import Json, Kube, Listing, UnreachableError, WatchEvent
+
+T = TypeVar("T")
+
+
+class GuardedKube:
+    """Implements `tenantry.ports.Kube` on another one; every answer, refusals too, is a success to the breaker."""
+
+    def __init__(self, inner: Kube, breaker: Breaker) -> None:
+        self._inner = inner
+        self._breaker = breaker
+
+    async def get(self, ref: Ref) -> Json:
+        """See `Kube`."""
+        return await self._guard(self._inner.get(ref))
+
+    async def list(self, resource: Resource, *, namespace: str = "", labels: str = "") -> Listing:
+        """See `Kube`."""
+        return await self._guard(self._inner.list(resource, namespace=namespace, labels=labels))
+
+    def watch(
+        self, resource: Resource, *, resource_version: str, namespace: str = "", labels: str = ""
+    ) -> AsyncIterator[WatchEvent]:
+        """See `Kube`. Not guarded: a watch has its own backoff, and its end says little about the target."""
+        return self._inner.watch(resource, resource_version=resource_version, namespace=namespace, labels=labels)
+
+    async def create(self, body: Json) -> Json:
+        """See `Kube`."""
+        return await self._guard(self._inner.create(body))
+
+    async def apply(self, body: Json) -> Json:
+        """See `Kube`."""
+        return await self._guard(self._inner.apply(body))
+
+    async def replace(self, body: Json) -> Json:
+        """See `Kube`."""
+        return await self._guard(self._inner.replace(body))
+
+    async def merge_patch(self, ref: Ref, patch: Json, *, subresource: str = "") -> Json:
+        """See `Kube`."""
+        return await self._guard(self._inner.merge_patch(ref, patch, subresource=subresource))
+
+    async def delete(self, ref: Ref, *, uid: str | None = None, resource_version: str | None = None) -> None:
+        """See `Kube`."""
+        await self._guard(self._inner.delete(ref, uid=uid, resource_version=resource_version))
+
+    async def version(self) -> str:
+        """See `Kube`."""
+        return await self._guard(self._inner.version())
+
+    async def _guard(self, call: Awaitable[T]) -> T:
+        if not self._breaker.allow():
+            if hasattr(call, "close"):
+                call.close()  # a coroutine that is never awaited would warn
+            raise UnreachableError(f"not asked: it did not answer lately; next try in {self._breaker.retry_in:.0f} s")
+        try:
+            answer = await call
+        except UnreachableError as error:
+            if error.status == 429:  # it is there, and asks for patience
+                self._breaker.record_success()
+            else:
+                self._breaker.record_failure()
+            raise
+        except Exception:
+            self._breaker.record_success()
+            raise
+        self._breaker.record_success()
+        return answer

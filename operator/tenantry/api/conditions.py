@@ -1,0 +1,116 @@
+"""Conditions and their reasons: the words in which the state of every object is told."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from tenantry.api.base import Model
+
+MAX_MESSAGE = 1024
+
+
+class ConditionType(StrEnum):
+    """The conditions that exist. Reconciling and Stalled are present only while True (kstatus)."""
+
+    READY = "Ready"
+    RECONCILING = "Reconciling"
+    STALLED = "Stalled"
+    # Tenant
+    PLACED = "Placed"
+    NAMESPACE_READY = "NamespaceReady"
+    DATABASE_READY = "DatabaseReady"
+    SECRETS_READY = "SecretsReady"
+    INGRESS_READY = "IngressReady"
+    # Cluster, DatabaseServer
+    REACHABLE = "Reachable"
+    CREDENTIALS_VALID = "CredentialsValid"
+    PERMISSIONS_SUFFICIENT = "PermissionsSufficient"
+    # DatabaseServer
+    ISOLATED = "Isolated"
+    # TenantPlan
+    ACCEPTED = "Accepted"
+
+
+class Reason(StrEnum):
+    """Why a condition is as it is. CamelCase, stable: people alert on them."""
+
+    READY = "Ready"
+    PROGRESSING = "Progressing"
+    DELETING = "Deleting"
+    PENDING = "Pending"
+    NOT_WANTED = "NotWanted"
+    DISABLED = "Disabled"
+    RETRYING = "Retrying"
+    # placement
+    NO_CLUSTER_MATCHES = "NoClusterMatches"
+    AMBIGUOUS_DEFAULT = "AmbiguousDefault"
+    CLUSTER_NOT_FOUND = "ClusterNotFound"
+    CLUSTER_NOT_ALLOWED = "ClusterNotAllowed"
+    CLUSTER_NOT_READY = "ClusterNotReady"
+    CLUSTER_UNREACHABLE = "ClusterUnreachable"
+    CLUSTER_FULL = "ClusterFull"
+    CLUSTER_UNSCHEDULABLE = "ClusterUnschedulable"
+    MOVE_NOT_SUPPORTED = "MoveNotSupported"
+    IDENTITY_CHANGED = "IdentityChanged"
+    # plan
+    PLAN_NOT_FOUND = "PlanNotFound"
+    PLAN_NOT_ALLOWED = "PlanNotAllowed"
+    PLAN_EXCEEDED = "PlanExceeded"
+    # namespace
+    NAMESPACE_CONFLICT = "NamespaceConflict"
+    NAMESPACE_RESERVED = "NamespaceReserved"
+    NAMESPACE_RECREATED = "NamespaceRecreated"
+    NAMESPACE_TERMINATING = "NamespaceTerminating"
+    QUOTA_NOT_ENFORCED = "QuotaNotEnforced"
+    PREDECESSOR_EXISTS = "PredecessorExists"
+    RECORD_MISSING = "RecordMissing"
+    APPLY_REFUSED = "ApplyRefused"
+    # database
+    SERVER_NOT_FOUND = "ServerNotFound"
+    SERVER_NOT_ALLOWED = "ServerNotAllowed"
+    SERVER_NOT_READY = "ServerNotReady"
+    SERVER_FULL = "ServerFull"
+    NO_DATABASE_SERVER = "NoDatabaseServer"
+    DATABASE_CONFLICT = "DatabaseConflict"
+    DATABASE_MISSING = "DatabaseMissing"
+    DATABASE_REFUSED = "DatabaseRefused"
+    LOGIN_FAILED = "LoginFailed"
+    EXTENSION_NOT_ALLOWED = "ExtensionNotAllowed"
+    # secrets
+    SECRET_NOT_FOUND = "SecretNotFound"
+    SECRET_NOT_LABELLED = "SecretNotLabelled"
+    ENV_INVALID = "EnvInvalid"
+    # ingress
+    HOSTNAME_CONFLICT = "HostnameConflict"
+    HOST_NOT_ALLOWED = "HostNotAllowed"
+    HOST_NOT_VERIFIED = "HostNotVerified"
+    INGRESS_CLASS_NOT_FOUND = "IngressClassNotFound"
+    NO_DOMAIN = "NoDomain"
+    ADDRESS_PENDING = "AddressPending"
+    # clusters and servers
+    PROBING = "Probing"
+    KUBECONFIG_INVALID = "KubeconfigInvalid"
+    ADDRESS_REFUSED = "AddressRefused"
+    UNAUTHORIZED = "Unauthorized"
+    UNREACHABLE = "Unreachable"
+    PERMISSIONS_MISSING = "PermissionsMissing"
+    DUPLICATE_CLUSTER = "DuplicateCluster"
+    DUPLICATE_SERVER = "DuplicateServer"
+    PUBLIC_CAN_CONNECT = "PublicCanConnect"
+    VERSION_NOT_SUPPORTED = "VersionNotSupported"
+    IN_USE = "InUse"
+    EXPIRED = "Expired"
+
+
+class Condition(Model):
+    """One condition as Kubernetes' API conventions lay it down."""
+
+    type: Annotated[str, Field(max_length=64)]
+    status: Literal["True", "False", "Unknown"]
+    reason: Annotated[str, Field(max_length=64)]
+    message: Annotated[str, Field(max_length=MAX_MESSAGE)] = ""
+    last_transition_time: Annotated[str, Field(max_length=32)] = ""
+    observed_generation: int = 0

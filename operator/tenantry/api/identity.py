@@ -1,0 +1,79 @@
+"""Who a tenant is: its hash, id, record and the names derived from them; pure functions over plain values."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+from dataclasses import dataclass
+
+HASH_LENGTH = 8
+SHORT_HASH_LENGTH = 6
+MAX_NAMESPACE_STEM = 56
+"""56 characters, a dash and 6 of the hash: a namespace name has at most 63 (RFC 1123 label)."""
+MANAGEMENT_ID = re.compile(r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")
+
+
+def base32_digest(*parts: str, length: int = HASH_LENGTH) -> str:
+    """The first lower-case base32 characters of the SHA-256 over the parts, each ended by a NUL."""
+    digest = hashlib.sha256(b"".join(part.encode() + b"\0" for part in parts)).digest()
+    return base64.b32encode(digest).decode().lower()[:length]
+
+
+@dataclass(frozen=True, slots=True)
+class TenantIdentity:
+    """All that names one tenant on every cluster and server.
+
+    `tenant_hash` is derived from the management id, the workspace's UID, the tenant's name and its incarnation, so a
+    namesake in a re-created workspace, or one made after a purge that left something behind, is somebody else.
+    """
+
+    management_id: str
+    workspace: str
+    workspace_uid: str
+    name: str
+    incarnation: int = 1
+    epoch: int = 1
+
+    @property
+    def tenant_hash(self) -> str:
+        """8 lower-case base32 characters."""
+        return base32_digest(self.management_id, self.workspace_uid, self.name, str(self.incarnation))
+
+    @property
+    def tenant_id(self) -> str:
+        """`<workspace>_<name>_<tenantHash>`."""
+        return f"{self.workspace}_{self.name}_{self.tenant_hash}"
+
+    @property
+    def record(self) -> str:
+        """The name of its TenantRecord: `<name>-<tenantHash>`."""
+        return f"{self.name}-{self.tenant_hash}"
+
+    @property
+    def database(self) -> str:
+        """The name of its database on a shared server: reveals neither customer nor workspace."""
+        return f"tenantry_{self.tenant_hash}"
+
+
+def namespace_name(template: str, identity: TenantIdentity) -> str:
+    """The target namespace: the template filled in, cut to 56 characters, ended by `-` and 6 hash characters."""
+    stem = template.format(workspace=identity.workspace, tenant=identity.name)
+    stem = stem[:MAX_NAMESPACE_STEM].rstrip("-")
+    return f"{stem}-{identity.tenant_hash[:SHORT_HASH_LENGTH]}"
+
+
+def default_host(template: str, identity: TenantIdentity, domain: str) -> str:
+    """The tenant's default host; a first label over 63 characters is cut and ends in 6 hash characters."""
+    host = template.format(
+        workspace=identity.workspace, tenant=identity.name, domain=domain, tenantHash=identity.tenant_hash
+    )
+    label, dot, rest = host.partition(".")
+    if len(label) > 63:
+        label = f"{label[: 63 - SHORT_HASH_LENGTH - 1].rstrip('-')}-{identity.tenant_hash[:SHORT_HASH_LENGTH]}"
+    return f"{label}{dot}{rest}"
+
+
+def host_claim_name(host: str) -> str:
+    """The ConfigMap that claims a host on a cluster: `host-<sha256 of the host>`."""
+    return f"host-{hashlib.sha256(host.lower().encode()).hexdigest()}"

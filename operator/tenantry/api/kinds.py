@@ -1,0 +1,16 @@
+"""All kinds of the API, in the order in which a reader meets them."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from tenantry.api import cluster, databaseserver, tenant, tenantplan, tenantrecord
+from tenantry.api.base import Kind
+
+ALL_KINDS: Final[tuple[Kind, ...]] = (
+    tenant.KIND,
+    tenantplan.KIND,
+    cluster.KIND,
+    databaseserver.KIND,
+    tenantrecord.KIND,
+)

@@ -1,0 +1,224 @@
+"""TenantPlan: what a class of tenants gets and may at most have."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import ConfigDict, Field
+
+from tenantry.api.base import (
+    AGE,
+    MESSAGE,
+    READY,
+    AllowedWorkspaces,
+    Column,
+    Host,
+    Kind,
+    Model,
+    ObjectMeta,
+    Quantity,
+    Rule,
+    ShortText,
+    Text,
+    not_yet,
+    rules,
+)
+from tenantry.api.conditions import Condition
+from tenantry.api.databaseserver import ExtensionName
+from tenantry.api.resources import TENANT_PLANS
+
+DEFAULT_PLAN: Final = "default"
+"""The plan of tenants that name none; where no TenantPlan is called so, the defaults of this module hold."""
+
+ENV_NAME_PATTERN: Final = r"^[A-Za-z_][A-Za-z0-9_]*$"
+EnvName = Annotated[str, Field(min_length=1, max_length=128, pattern=ENV_NAME_PATTERN)]
+EnvMap = Annotated[dict[EnvName, Annotated[str, Field(max_length=2048)]], Field(max_length=64)]
+LimitMap = Annotated[dict[EnvName, Annotated[str, Field(min_length=1, max_length=64)]], Field(max_length=64)]
+QuotaName = Annotated[str, Field(min_length=1, max_length=128, pattern=r"^[a-z0-9]([a-z0-9./-]*[a-z0-9])?$")]
+QuotaMap = Annotated[dict[QuotaName, Quantity], Field(max_length=64)]
+
+RESERVED_ENV: Final = ("KUBERNETES_", "PG", "LD_")
+"""Prefixes of names that a process or its libraries take orders from; see rule `reserved_env`."""
+
+DEFAULT_QUOTA: Final[dict[str, str | int]] = {
+    "requests.cpu": "2",
+    "requests.memory": "4Gi",
+    "limits.memory": "8Gi",
+    "requests.storage": "20Gi",
+    "pods": "20",
+    "services": "10",
+    "services.nodeports": "0",
+    "services.loadbalancers": "0",
+    "count/configmaps": "50",
+    "count/secrets": "50",
+}
+
+
+def reserved_env(field: str) -> Rule:
+    """On the parent: no name in the map starts like one that libpq, the dynamic linker or Kubernetes reads."""
+    starts = " || ".join(f"k.startsWith('{prefix}')" for prefix in RESERVED_ENV)
+    return Rule(
+        f"!has(self.{field}) || self.{field}.all(k, !({starts}))",
+        f"{field} can't set names that start with KUBERNETES_, PG or LD_: programs take orders from them; rename it",
+        f".{field}",
+    )
+
+
+def env_or_limit() -> Rule:
+    """On the parent: no name is in both env and limits."""
+    return Rule(
+        "!has(self.env) || !has(self.limits) || self.env.all(k, !(k in self.limits))",
+        "a name can't be in both env and limits: limits are delivered as env too; take it out of one",
+        ".limits",
+    )
+
+
+class Quota(Model):
+    """A ResourceQuota's hard limits, by its names."""
+
+    hard: QuotaMap = {}
+
+
+class ContainerResources(Model):
+    """Compute resources of one container."""
+
+    cpu: Quantity | None = None
+    memory: Quantity | None = None
+
+
+class ContainerLimits(Model):
+    """What a container gets that asks for nothing, and may ask for at most."""
+
+    default: ContainerResources = ContainerResources(cpu="500m", memory="256Mi")
+    default_request: ContainerResources = ContainerResources(cpu="50m", memory="64Mi")
+    max: ContainerResources | None = None
+
+
+class LimitRange(Model):
+    """The namespace's LimitRange."""
+
+    container: ContainerLimits = ContainerLimits()
+
+
+class Network(Model):
+    """What the tenants' pods may reach, and who may write network policies."""
+
+    egress: Literal["None", "Internet", "All"] = Field(
+        "Internet",
+        description="None; Internet: everything but private ranges and metadata addresses; All. DNS to kube-dns, the "
+        "tenant's own namespace and its database are always reachable.",
+    )
+    self_service: bool = Field(
+        False, description="Tenant admins may write NetworkPolicies, Roles and RoleBindings of their own."
+    )
+
+
+class Ceilings(Model):
+    """The most a tenant may set for itself. Numbers compare as numbers; 0 is unlimited."""
+
+    limits: LimitMap = {}
+    quota: QuotaMap = {}
+
+
+class Rollout(Model):
+    """How a change of the plan reaches its tenants."""
+
+    type: Literal["Waves", "Immediate"]
+
+
+class TenantPlanSpec(Model):
+    """A plan as the platform team sells it."""
+
+    model_config = ConfigDict(
+        json_schema_extra=rules(
+            not_yet("maxTenants"),
+            not_yet("sizes"),
+            not_yet("backup"),
+            not_yet("deletion"),
+            Rule(
+                "!has(self.rollout) || self.rollout.type == 'Immediate'",
+                "rollout.type: Waves is not supported yet: changes of a plan reach its tenants at once; use Immediate",
+                ".rollout",
+            ),
+            reserved_env("env"),
+            reserved_env("limits"),
+            env_or_limit(),
+        )
+    )
+
+    display_name: ShortText = ""
+    description: Text = ""
+    allowed_workspaces: AllowedWorkspaces = AllowedWorkspaces()
+    max_tenants: Annotated[int, Field(ge=0, le=100000)] | None = None
+    limits: LimitMap = Field(default={}, description="Delivered to the application as env; 0 means unlimited.")
+    ceilings: Ceilings = Ceilings()
+    overridable: Annotated[
+        list[Literal["limits", "quota", "backup.schedule", "rotation", "database.maxConnections"]], Field(max_length=16)
+    ] = Field(default=[], description="What a tenant may set without a ceiling, beside env, tags, domains and rbac.")
+    env: EnvMap = {}
+    quota: Quota = Quota(hard=DEFAULT_QUOTA)
+    limit_range: LimitRange = LimitRange()
+    network: Network = Network()
+    pod_security: Literal["restricted", "baseline"] = "restricted"
+    image_pull_policy: Literal["Any", "Always"] = Field(
+        "Any", description="Always: pods that would run a cached image without asking its registry are refused."
+    )
+    allowed_tiers: Annotated[list[Literal["Tier1", "Tier2", "Tier3"]], Field(max_length=3)] = ["Tier1"]
+    allowed_modes: Annotated[list[Literal["None", "Shared", "Dedicated", "External"]], Field(max_length=4)] = Field(
+        default=["Shared", "None"], description="The first one is the default of tenants that name no database mode."
+    )
+    max_connections: Annotated[int, Field(ge=1, le=10000)] = Field(
+        20, description="Connections to the tenant's database; the tenant may ask for fewer."
+    )
+    extensions: Annotated[list[ExtensionName], Field(max_length=64)] = []
+    custom_hosts: Literal["Verified", "Any", "None"] = Field(
+        "Verified", description="Verified: a TXT record at _tenantry.<host> proves that the host is the tenant's."
+    )
+    allowed_hosts: Annotated[list[Host], Field(max_length=64)] = Field(
+        default=[],
+        description="Custom hosts that need no proof; *.example.com stands for every host under example.com.",
+    )
+    sizes: dict[str, Any] | None = None
+    backup: dict[str, Any] | None = None
+    deletion: dict[str, Any] | None = None
+    rollout: Rollout | None = None
+
+
+class TenantPlanStatus(Model):
+    """A report: nothing is decided from it."""
+
+    observed_generation: int = -1
+    conditions: list[Condition] = []
+    tenants: int | None = Field(None, description="How many tenants are on it; at most 30 s old.")
+    last_handled_reconcile_at: str | None = None
+
+
+class TenantPlan(Model):
+    """A TenantPlan as read from the API."""
+
+    metadata: ObjectMeta
+    spec: TenantPlanSpec
+    status: TenantPlanStatus = TenantPlanStatus()
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+        return self.metadata.name
+
+
+KIND: Final = Kind(
+    resource=TENANT_PLANS,
+    spec=TenantPlanSpec,
+    status=TenantPlanStatus,
+    description="What a class of tenants gets and may at most have.",
+    short_names=("tnp",),
+    columns=(
+        READY,
+        Column("Display-Name", ".spec.displayName"),
+        Column("Tenants", ".status.tenants", "integer"),
+        Column("Pod-Security", ".spec.podSecurity", priority=1),
+        Column("Egress", ".spec.network.egress", priority=1),
+        MESSAGE,
+        AGE,
+    ),
+)

@@ -1,0 +1,104 @@
+"""TenantRecord: what exists for a tenant in the world, written by the operator before the first write to a target."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated, Final
+
+from pydantic import Field
+
+from tenantry.api.base import AGE, Column, Kind, Model, ObjectMeta, ObjectName, ShortText
+from tenantry.api.identity import TenantIdentity
+from tenantry.api.resources import TENANT_RECORDS
+
+Uid = Annotated[str, Field(max_length=64)]
+
+
+class RecordState(StrEnum):
+    """The life of a record. It only goes forward, but for Deleted, which an undelete makes Active again."""
+
+    ACTIVE = "Active"
+    DELETED = "Deleted"
+    RETAINED = "Retained"
+    ORPHANED = "Orphaned"
+    PURGING = "Purging"
+
+
+class PinnedCluster(Model):
+    """Where the tenant was placed, and the defaults of that time."""
+
+    name: ObjectName
+    id: Uid = Field(description="The UID of kube-system of the cluster that the name stood for.")
+    namespace: Annotated[str, Field(max_length=63)]
+    host: Annotated[str, Field(max_length=253)] = Field("", description="The tenant's default host, if it has one.")
+    adopted: bool = Field(False, description="The namespace was not made by us: it is let go of, never deleted.")
+
+
+class PinnedDatabase(Model):
+    """Which database the tenant was given."""
+
+    mode: Annotated[str, Field(max_length=16)]
+    server: Annotated[str, Field(max_length=253)] = ""
+    id: Uid = Field("", description="The system_identifier of the server that the name stood for.")
+    name: Annotated[str, Field(max_length=63)] = ""
+
+
+class TenantRecordSpec(Model):
+    """All that must be known to find, keep or remove what a tenant has, also without the Tenant."""
+
+    management_id: Annotated[str, Field(max_length=63)]
+    workspace: Annotated[str, Field(max_length=63)]
+    workspace_uid: Uid
+    tenant: Annotated[str, Field(max_length=63)]
+    tenant_uid: Uid
+    incarnation: Annotated[int, Field(ge=1)] = 1
+    epoch: Annotated[int, Field(ge=1)] = 1
+    state: RecordState = RecordState.ACTIVE
+    cluster: PinnedCluster
+    database: PinnedDatabase
+    purge_after: ShortText | None = None
+
+
+class TenantRecord(Model):
+    """A TenantRecord as read from the API."""
+
+    metadata: ObjectMeta
+    spec: TenantRecordSpec
+
+    @property
+    def name(self) -> str:
+        """Its name: `<tenant>-<tenantHash>`."""
+        return self.metadata.name
+
+    @property
+    def identity(self) -> TenantIdentity:
+        """Whose record it is."""
+        return TenantIdentity(
+            management_id=self.spec.management_id,
+            workspace=self.spec.workspace,
+            workspace_uid=self.spec.workspace_uid,
+            name=self.spec.tenant,
+            incarnation=self.spec.incarnation,
+            epoch=self.spec.epoch,
+        )
+
+
+KIND: Final = Kind(
+    resource=TENANT_RECORDS,
+    spec=TenantRecordSpec,
+    status=None,
+    description="What exists for a tenant in the world. Written by the operator only; a Tenant is to its record what a "
+    "PersistentVolumeClaim is to its PersistentVolume.",
+    short_names=("tnrec",),
+    columns=(
+        Column("State", ".spec.state"),
+        Column("Workspace", ".spec.workspace"),
+        Column("Tenant", ".spec.tenant"),
+        Column("Cluster", ".spec.cluster.name"),
+        Column("Namespace", ".spec.cluster.namespace"),
+        Column("Database", ".spec.database.name", priority=1),
+        Column("Server", ".spec.database.server", priority=1),
+        Column("Purge-After", ".spec.purgeAfter", priority=1),
+        AGE,
+    ),
+)

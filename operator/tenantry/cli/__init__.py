@@ -1,0 +1,1 @@
+"""The `tenantry` command, which is also `kubectl tenant`."""

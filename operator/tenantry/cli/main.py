@@ -1,0 +1,19 @@
+"""The `tenantry` command: its groups and how it tells errors."""
+
+from __future__ import annotations
+
+import click
+
+from tenantry import __version__
+from tenantry.cli.cluster import cluster
+from tenantry.cli.operator import operator
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "TENANTRY"})
+@click.version_option(__version__, prog_name="tenantry")
+def main() -> None:
+    """Isolated environments for each of your customers, on Kubernetes."""
+
+
+main.add_command(operator)
+main.add_command(cluster)

@@ -1,0 +1,38 @@
+"""`tenantry operator`: run the operator in this process."""
+
+from __future__ import annotations
+
+import asyncio
+
+import click
+
+from tenantry.adapters.kube.management import ManagementConfigError
+from tenantry.api.names import SYSTEM_NAMESPACE
+from tenantry.ports import KubeError
+from tenantry.reconcile.identity import IdentityError
+from tenantry.runtime.logs import LogFormat
+from tenantry.runtime.operator import run_operator
+from tenantry.runtime.options import Options
+
+
+@click.command()
+@click.option(
+    "--kubeconfig", type=click.Path(), help="Of the management cluster. [default: in cluster, then KUBECONFIG]"
+)
+@click.option("--namespace", default=SYSTEM_NAMESPACE, show_default=True, help="The operator's own.")
+@click.option("--management-id", help="Who this management cluster is. [default: kept in the cluster]")
+@click.option("--metrics-address", default=":8080", show_default=True, help="host:port, or 0 for none.")
+@click.option("--health-address", default=":8081", show_default=True, help="host:port, or 0 for none.")
+@click.option("--workers", type=click.IntRange(1, 1000), default=32, show_default=True, help="Reconciles at a time.")
+@click.option("--resync", type=click.FloatRange(10), default=600, show_default=True, help="Seconds.")
+@click.option("--allow-loopback-targets", is_flag=True, help="Targets and servers on this machine: for development.")
+@click.option("--dns-server", "dns_servers", multiple=True, help="For proofs of custom hosts. [default: the system's]")
+@click.option("--log-format", type=click.Choice([f.value for f in LogFormat]), default="text", show_default=True)
+@click.option("--log-level", default="INFO", show_default=True)
+def operator(log_format: str, dns_servers: tuple[str, ...], **flags: object) -> None:
+    """Run the operator until it is told to stop (SIGINT or SIGTERM)."""
+    options = Options(log_format=LogFormat(log_format), dns_servers=dns_servers, **flags)  # type: ignore[arg-type]  # click has checked the types
+    try:
+        asyncio.run(run_operator(options))
+    except (ManagementConfigError, IdentityError, KubeError) as error:
+        raise click.ClickException(str(error)) from error

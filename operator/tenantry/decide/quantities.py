@@ -1,0 +1,57 @@
+"""Resource quantities as numbers, so that `500m` equals `0.5` and `4Gi` is less than `8Gi`."""
+
+from __future__ import annotations
+
+import re
+from decimal import Decimal
+from typing import Final
+
+from tenantry.api.base import QUANTITY_PATTERN
+
+_SUFFIXES: Final = {
+    "n": Decimal("1e-9"),
+    "u": Decimal("1e-6"),
+    "m": Decimal("1e-3"),
+    "": Decimal(1),
+    "k": Decimal(10) ** 3,
+    "M": Decimal(10) ** 6,
+    "G": Decimal(10) ** 9,
+    "T": Decimal(10) ** 12,
+    "P": Decimal(10) ** 15,
+    "E": Decimal(10) ** 18,
+    "Ki": Decimal(2) ** 10,
+    "Mi": Decimal(2) ** 20,
+    "Gi": Decimal(2) ** 30,
+    "Ti": Decimal(2) ** 40,
+    "Pi": Decimal(2) ** 50,
+    "Ei": Decimal(2) ** 60,
+}
+_QUANTITY: Final = re.compile(QUANTITY_PATTERN)
+_PARTS: Final = re.compile(r"^([+-]?[0-9.]+)(?:([eE][+-]?[0-9]+)|([KMGTPE]i|[numkMGTPE]))?$")
+
+
+def parse_quantity(text: str | int) -> Decimal:
+    """The number that a quantity stands for.
+
+    Raises:
+        ValueError: if it is none (k8s.io/apimachinery/pkg/api/resource).
+    """
+    written = str(text)
+    parts = _PARTS.match(written) if _QUANTITY.match(written) else None
+    if parts is None:
+        raise ValueError(f"{written!r} is not a quantity such as 2, 500m or 4Gi")
+    number, exponent, suffix = parts.groups()
+    try:
+        return Decimal(number + (exponent or "")) * _SUFFIXES[suffix or ""]
+    except ArithmeticError as error:
+        raise ValueError(f"{written!r} is out of range") from error
+
+
+def same_quantity(one: str | int, other: str | int) -> bool:
+    """Whether two spellings mean the same number; spellings that are none must be equal as text."""
+    if one == other:
+        return True
+    try:
+        return parse_quantity(one) == parse_quantity(other)
+    except ValueError:
+        return False

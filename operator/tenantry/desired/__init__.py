@@ -1,0 +1,1 @@
+"""Pure builders: from a Blueprint to the manifests that a tenant has on its target; one module a concern."""

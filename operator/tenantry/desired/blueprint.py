@@ -1,0 +1,78 @@
+"""Blueprint: all that the manifests of one tenant are made from, as a plain value."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from tenantry.api.cluster import ClusterSpec
+from tenantry.api.effective import Effective
+from tenantry.api.identity import TenantIdentity
+from tenantry.api.tenant import TenantSpec
+
+
+@dataclass(frozen=True, slots=True)
+class ServedHost:
+    """A host whose claim the tenant holds.
+
+    Attributes:
+        tls_secret: A Secret that the tenant brings; empty for the cluster's way.
+    """
+
+    host: str
+    tls_secret: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class DatabaseConnection:
+    """How the tenant reaches its database.
+
+    Attributes:
+        username: The login role that is in use.
+        cidrs: Where the server is, for the egress policy.
+        ca_pem: The CA of the server's certificate; empty where there is none to check.
+    """
+
+    host: str
+    port: int
+    database: str
+    username: str
+    password: str = field(repr=False)
+    ssl_mode: str
+    ca_pem: str = ""
+    cidrs: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Blueprint:
+    """One tenant as it is to be on its target.
+
+    Attributes:
+        hosts: The default host first, where there is one.
+        env: All of `tenant-env`, values of Secrets included.
+        database_cidrs: Where the tenant's database is; empty for a tenant without one.
+    """
+
+    identity: TenantIdentity
+    namespace: str
+    cluster_name: str
+    cluster: ClusterSpec
+    spec: TenantSpec
+    effective: Effective
+    hosts: tuple[ServedHost, ...]
+    env: Mapping[str, str] = field(repr=False)
+    database_port: int | None = None
+    database_cidrs: tuple[str, ...] = ()
+
+    @property
+    def serves(self) -> bool:
+        """Whether the tenant gets an Ingress."""
+        return bool(self.hosts) and self.spec.ingress.enabled and self.cluster.ingress is not None
+
+    @property
+    def url(self) -> str:
+        """Where the tenant answers; empty without an Ingress."""
+        if not self.serves or self.cluster.ingress is None:
+            return ""
+        scheme = "https" if self.cluster.ingress.tls or self.hosts[0].tls_secret else "http"
+        return f"{scheme}://{self.hosts[0].host}"

@@ -1,0 +1,53 @@
+"""The tenant's ResourceQuota and LimitRange."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tenantry.api.names import LIMIT_RANGE, RESOURCE_QUOTA
+from tenantry.api.resources import LIMIT_RANGES, RESOURCE_QUOTAS
+from tenantry.api.tenantplan import ContainerResources
+from tenantry.desired.blueprint import Blueprint
+from tenantry.desired.stamp import stamped
+
+OVERHEAD = {"count/configmaps": 2, "count/secrets": 2}
+"""What the system and the operator put there themselves: kube-root-ca.crt and tenant-info; the two Secrets."""
+
+
+def resource_quota(blueprint: Blueprint) -> dict[str, Any]:
+    """The ResourceQuota: what the tenant was promised, and beside it room for what we and the system put there."""
+    return stamped(
+        RESOURCE_QUOTAS,
+        blueprint.identity,
+        RESOURCE_QUOTA,
+        namespace=blueprint.namespace,
+        spec={"hard": {name: _with_overhead(name, value) for name, value in blueprint.effective.quota.items()}},
+    )
+
+
+def limit_range(blueprint: Blueprint) -> dict[str, Any]:
+    """The LimitRange: what a container gets that asks for nothing."""
+    container = blueprint.effective.container
+    limit = {
+        "type": "Container",
+        "default": _resources(container.default),
+        "defaultRequest": _resources(container.default_request),
+        "max": _resources(container.max) if container.max else {},
+    }
+    return stamped(
+        LIMIT_RANGES,
+        blueprint.identity,
+        LIMIT_RANGE,
+        namespace=blueprint.namespace,
+        spec={"limits": [{key: value for key, value in limit.items() if value}]},
+    )
+
+
+def _with_overhead(name: str, value: str) -> str:
+    own = OVERHEAD.get(name, 0)
+    return str(int(value) + own) if own and value.isdigit() else value
+
+
+def _resources(resources: ContainerResources) -> dict[str, str]:
+    given = {"cpu": resources.cpu, "memory": resources.memory}
+    return {name: str(value) for name, value in given.items() if value is not None}

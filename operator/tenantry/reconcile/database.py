@@ -1,0 +1,282 @@
+"""A tenant's database on a shared server: claimed, made, settled, and proven by a login (rules 4 and 7)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tenantry.api.conditions import ConditionType, Reason
+from tenantry.api.databaseserver import DatabaseServer
+from tenantry.api.effective import Effective
+from tenantry.api.identity import TenantIdentity
+from tenantry.api.resources import DATABASE_SERVERS, Ref
+from tenantry.api.tenantrecord import TenantRecord
+from tenantry.decide.halt import Terminal, Waiting
+from tenantry.decide.workspaces import allows
+from tenantry.desired.blueprint import DatabaseConnection
+from tenantry.desired.database import database_secret
+from tenantry.desired.encoding import decoded
+from tenantry.ports import (
+    DatabaseAdmin,
+    DatabaseError,
+    DatabaseState,
+    DatabaseUnreachableError,
+    Json,
+    Server,
+    WantedDatabase,
+)
+from tenantry.reconcile.apply import Applier
+from tenantry.reconcile.world import World
+
+CREATING, READY, DROPPING = "creating", "ready", "dropping"
+
+
+@dataclass(frozen=True, slots=True)
+class SharedDatabase:
+    """A tenant's database and the server it is pinned to."""
+
+    server: Server
+    spec: DatabaseServer
+    wanted: WantedDatabase
+
+    @property
+    def cidrs(self) -> tuple[str, ...]:
+        """Where the server is, for the tenant's egress policy."""
+        if self.spec.spec.cidrs:
+            return tuple(self.spec.spec.cidrs)
+        address = self.server.address
+        return (f"{address}/{128 if ':' in address else 32}",)
+
+
+def choose_server(world: World, name: str, labels: dict[str, str]) -> tuple[DatabaseServer, Server]:
+    """The server of that name, if this workspace may use it and it is there.
+
+    Raises:
+        Waiting: it is not there, not allowed, or not ready.
+    """
+    body = world.live.get(Ref(DATABASE_SERVERS, "", name))
+    found = DatabaseServer.model_validate(body) if body is not None else None
+    # A workspace learns no more of a server that it may not use than of one that is not there.
+    if found is None or not allows(found.spec.allowed_workspaces, labels):
+        raise Waiting(
+            ConditionType.DATABASE_READY,
+            Reason.SERVER_NOT_FOUND,
+            f"there is no DatabaseServer {name!r} that this workspace may use",
+        )
+    server = world.servers.get(name)
+    if server is None or not server.availability.ok or server.facts is None:
+        why = server.availability.message if server is not None else ""
+        raise Waiting(
+            ConditionType.DATABASE_READY,
+            Reason.SERVER_NOT_READY,
+            f"DatabaseServer {name!r} is not ready{f': {why}' if why else ''}",
+            retry_after=30.0,
+        )
+    return found, server
+
+
+def wanted_database(identity: TenantIdentity, name: str, effective: Effective) -> WantedDatabase:
+    """The database as it should be."""
+    return WantedDatabase(
+        database=name,
+        management_id=identity.management_id,
+        tenant_hash=identity.tenant_hash,
+        record=identity.record,
+        connection_limit=effective.max_connections,
+        extensions=effective.extensions,
+    )
+
+
+def pinned_database(world: World, record: TenantRecord, effective: Effective, labels: dict[str, str]) -> SharedDatabase:
+    """The database that the record pins, on its server.
+
+    Raises:
+        Waiting: the server is not there, not allowed, or not ready.
+        Terminal: IdentityChanged, ExtensionNotAllowed.
+    """
+    pinned = record.spec.database
+    spec, server = choose_server(world, pinned.server, labels)
+    check_server_identity(server, pinned.server, pinned.id)
+    for extension in effective.extensions:
+        if extension not in spec.spec.allowed_extensions:
+            raise Terminal(
+                ConditionType.DATABASE_READY,
+                Reason.EXTENSION_NOT_ALLOWED,
+                f"spec.database.extensions: DatabaseServer {pinned.server!r} does not allow {extension}",
+            )
+    return SharedDatabase(server, spec, wanted_database(record.identity, pinned.name, effective))
+
+
+def check_server_identity(server: Server, name: str, pinned_id: str) -> None:
+    """That a server's name still stands for the server that the tenant's data is on.
+
+    Raises:
+        Terminal: IdentityChanged: frozen until the platform accepts the new identity.
+    """
+    if server.facts is not None and server.facts.system_identifier != pinned_id:
+        raise Terminal(
+            ConditionType.DATABASE_READY,
+            Reason.IDENTITY_CHANGED,
+            f"DatabaseServer {name!r} now is another server (system identifier {server.facts.system_identifier}, this "
+            f"tenant's data is on {pinned_id}); nothing is changed until the platform team accepts it",
+        )
+
+
+class DatabaseProvisioning:
+    """Brings one tenant's database and its Secret to where they should be; each step safe to repeat and to lose."""
+
+    def __init__(self, world: World, shared: SharedDatabase, identity: TenantIdentity, namespace: str) -> None:
+        self._world = world
+        self._shared = shared
+        self._identity = identity
+        self._namespace = namespace
+
+    async def provision(self, secret: Json | None) -> None:
+        """Claim, make and settle the database: all but the password.
+
+        Args:
+            secret: The live Secret `tenant-database`, if there is one: proof that the database was there once.
+
+        Raises:
+            Terminal: DatabaseConflict, DatabaseMissing.
+            Waiting: ServerFull, ServerNotReady, DatabaseRefused.
+        """
+        admin, wanted = self._shared.server.admin, self._shared.wanted
+        try:
+            state = await admin.inspect(wanted)
+            self._check(state, secret)
+            if state.settled and state.claim is not None and state.claim.state == READY:
+                return
+            await self._make(admin, state)
+        except DatabaseUnreachableError as error:
+            raise self._unreachable(error) from error
+        except DatabaseError as error:
+            raise _refused(error) from error
+
+    async def connect(self, applier: Applier, secret: Json | None) -> None:
+        """Write the Secret, then make its password the login's, then prove it by a login; at last mark the claim ready.
+
+        The Secret is written first: a password that only the server knows would be lost with the process.
+        """
+        admin, wanted = self._shared.server.admin, self._shared.wanted
+        login, password = self._credentials(secret)
+        fresh = password is None
+        connection = self._connection(login, password or self._world.token())
+        await applier.apply_secret(database_secret(self._identity, self._namespace, connection), secret)
+        try:
+            if fresh or not await admin.login_works(wanted, login, connection.password):
+                await admin.set_password(wanted, login, connection.password)
+                if not await admin.login_works(wanted, login, connection.password):
+                    raise Waiting(
+                        ConditionType.DATABASE_READY,
+                        Reason.LOGIN_FAILED,
+                        f"the login {login} can't get into its database with the password that was just set",
+                        retry_after=10.0,
+                    )
+            await admin.mark(wanted, before=CREATING, after=READY)
+        except DatabaseUnreachableError as error:
+            raise self._unreachable(error) from error
+        except DatabaseError as error:
+            raise _refused(error) from error
+
+    def _check(self, state: DatabaseState, secret: Json | None) -> None:
+        claim, wanted = state.claim, self._shared.wanted
+        if claim is not None and (claim.management_id, claim.tenant_hash) != (
+            wanted.management_id,
+            wanted.tenant_hash,
+        ):
+            raise self._conflict("is claimed by another tenant")
+        if claim is not None and claim.state == DROPPING:
+            raise Waiting(
+                ConditionType.DATABASE_READY,
+                Reason.PREDECESSOR_EXISTS,
+                "its database is being dropped",
+                retry_after=5.0,
+            )
+        if state.exists and not state.stamped and (claim is None or claim.state != CREATING):
+            raise self._conflict("is there, but was not made by this operator")
+        existed = (claim is not None and claim.state == READY) or (secret is not None and claim is None)
+        if existed and not state.exists:
+            raise Terminal(
+                ConditionType.DATABASE_READY,
+                Reason.DATABASE_MISSING,
+                f"database {wanted.database!r} on server {self._shared.server.name!r} is gone, and is never made anew "
+                "by itself: restore it under that name, or delete this Tenant and apply it again to start empty",
+            )
+
+    async def _make(self, admin: DatabaseAdmin, state: DatabaseState) -> None:
+        wanted = self._shared.wanted
+        claim = state.claim or await admin.claim(wanted, max_databases=self._shared.spec.spec.max_databases)
+        if claim is None:
+            raise Waiting(
+                ConditionType.DATABASE_READY,
+                Reason.SERVER_FULL,
+                f"DatabaseServer {self._shared.server.name!r} is full: spec.maxDatabases is reached",
+                retry_after=60.0,
+            )
+        if (claim.management_id, claim.tenant_hash) != (wanted.management_id, wanted.tenant_hash):
+            raise self._conflict("is claimed by another tenant")
+        await admin.ensure_roles(wanted)
+        await admin.ensure_database(wanted)
+        await admin.settle(wanted)
+
+    def _credentials(self, secret: Json | None) -> tuple[str, str | None]:
+        """The login and password in use, as the Secret says; the first login and no password where it says nothing."""
+        logins = self._shared.wanted.logins
+        values = decoded(secret.get("data") or {}) if secret is not None else {}
+        login = values.get("username", "")
+        if login in logins and values.get("password"):
+            return login, values["password"]
+        return logins[0], None
+
+    def _connection(self, login: str, password: str) -> DatabaseConnection:
+        endpoint = self._shared.server.endpoint
+        return DatabaseConnection(
+            host=endpoint.host,
+            port=endpoint.port,
+            database=self._shared.wanted.database,
+            username=login,
+            password=password,
+            ssl_mode=endpoint.ssl_mode,
+            ca_pem=endpoint.ca_pem,
+            cidrs=self._shared.cidrs,
+        )
+
+    def _conflict(self, why: str) -> Terminal:
+        wanted = self._shared.wanted
+        return Terminal(
+            ConditionType.DATABASE_READY,
+            Reason.DATABASE_CONFLICT,
+            f"database {wanted.database!r} on server {self._shared.server.name!r} {why}; it is not touched: rename or "
+            "drop it there",
+        )
+
+    def _unreachable(self, error: DatabaseError) -> Waiting:
+        return Waiting(
+            ConditionType.DATABASE_READY,
+            Reason.SERVER_NOT_READY,
+            f"DatabaseServer {self._shared.server.name!r} does not answer: {error.message}",
+            retry_after=10.0,
+        )
+
+
+def _refused(error: DatabaseError) -> Waiting:
+    """Waiting and not Terminal: whether it would go better the next time can't be told from here."""
+    message = f"the database server refused: {error.message}"
+    return Waiting(ConditionType.DATABASE_READY, Reason.DATABASE_REFUSED, message, retry_after=30.0)
+
+
+async def drop_database(server: Server, wanted: WantedDatabase) -> None:
+    """Remove a tenant's database, its roles and its claim, in this order; nothing that is not this tenant's.
+
+    Raises:
+        DatabaseError: what stands in the way; safe to try again.
+    """
+    admin = server.admin
+    state = await admin.inspect(wanted)
+    claim = state.claim
+    if claim is None or (claim.management_id, claim.tenant_hash) != (wanted.management_id, wanted.tenant_hash):
+        return  # never made, already gone, or somebody else's
+    if claim.state != DROPPING:
+        await admin.mark(wanted, before=claim.state, after=DROPPING)
+    await admin.drop(wanted)
+    await admin.release(wanted)

@@ -1,0 +1,258 @@
+"""DatabaseServer: from an address and an admin role to a server that tenants can have databases on."""
+
+from __future__ import annotations
+
+import base64
+
+from tenantry.api.conditions import ConditionType, Reason
+from tenantry.api.databaseserver import MINIMUM_VERSION, DatabaseServer, DatabaseServerStatus
+from tenantry.api.names import ANNOTATION_REQUESTED_AT, SERVER_FINALIZER
+from tenantry.api.resources import DATABASE_SERVERS, SECRETS, TENANT_RECORDS, Ref
+from tenantry.api.tenantrecord import TenantRecord
+from tenantry.decide.conditions import GOOD, PENDING, Outcome
+from tenantry.decide.halt import Halt, Terminal, Waiting
+from tenantry.ports import (
+    Availability,
+    CredentialsRefusedError,
+    DatabaseCredentialsError,
+    DatabaseError,
+    Server,
+    ServerEndpoint,
+    ServerFacts,
+)
+from tenantry.reconcile.platform import Counters, availability_of, conditions_of, set_finalizer
+from tenantry.reconcile.records import swap
+from tenantry.reconcile.result import Result
+from tenantry.reconcile.status import write_status
+from tenantry.reconcile.world import World
+
+IN_USE_RETRY = 30.0
+
+
+class DatabaseServerReconciler:
+    """Reconciles DatabaseServers: one connection each, judged anew on every pass."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._counters = Counters()
+        self._told: dict[str, tuple[Availability, ServerEndpoint | None]] = {}
+
+    async def reconcile(self, key: Ref) -> Result:
+        """One pass over one DatabaseServer."""
+        body = self._world.live.get(key)
+        if body is None:
+            await self._world.servers.disconnect(key.name)
+            return Result()
+        spec = DatabaseServer.model_validate(body)
+        if spec.metadata.deletion_timestamp:
+            return await self._delete(key, spec)
+        await set_finalizer(self._world, key, spec.metadata, SERVER_FINALIZER, present=True)
+        outcomes: dict[ConditionType, Outcome] = {
+            ConditionType.CREDENTIALS_VALID: PENDING,
+            ConditionType.REACHABLE: PENDING,
+            ConditionType.ISOLATED: PENDING,
+        }
+        server: Server | None = None
+        try:
+            server = await self._connect(spec)
+            await self._examine(spec, server, outcomes)
+        except Halt as halt:
+            outcomes[halt.condition] = Outcome.of(halt)
+        self._judge(spec.name, server, outcomes)
+        return await self._report(key, spec, server.facts if server else None, outcomes)
+
+    async def _connect(self, spec: DatabaseServer) -> Server:
+        admin = self._secret(spec.spec.admin_secret_ref.name, "adminSecretRef", ("username", "password"))
+        ca_pem = ""
+        if spec.spec.ca_secret_ref is not None:
+            ca_pem = self._secret(spec.spec.ca_secret_ref.name, "caSecretRef", ("ca.crt",))["ca.crt"]
+        endpoint = ServerEndpoint(
+            host=spec.spec.host,
+            port=spec.spec.port,
+            username=admin["username"],
+            password=admin["password"],
+            ssl_mode=spec.spec.ssl_mode,
+            ca_pem=ca_pem,
+        )
+        try:
+            return await self._world.servers.connect(spec.name, endpoint)
+        except CredentialsRefusedError as error:
+            raise Terminal(ConditionType.REACHABLE, Reason.ADDRESS_REFUSED, f"spec.host: {error.message}") from error
+        except DatabaseError as error:
+            raise Waiting(ConditionType.REACHABLE, Reason.UNREACHABLE, error.message) from error
+
+    def _secret(self, name: str, field: str, keys: tuple[str, ...]) -> dict[str, str]:
+        namespace = self._world.settings.namespace
+        secret = self._world.live.get(Ref(SECRETS, namespace, name))
+        if secret is None:
+            raise Waiting(
+                ConditionType.CREDENTIALS_VALID,
+                Reason.SECRET_NOT_FOUND,
+                f"spec.{field}: there is no Secret {name!r} in the operator's namespace {namespace!r}",
+            )
+        data = secret.get("data") or {}
+        missing = [key for key in keys if not data.get(key)]
+        if missing:
+            raise Terminal(
+                ConditionType.CREDENTIALS_VALID,
+                Reason.SECRET_NOT_FOUND,
+                f"spec.{field}: Secret {name!r} has no key {', '.join(missing)}",
+            )
+        try:
+            return {key: base64.b64decode(data[key]).decode() for key in keys}
+        except ValueError:
+            raise Terminal(
+                ConditionType.CREDENTIALS_VALID,
+                Reason.SECRET_NOT_FOUND,
+                f"spec.{field}: Secret {name!r} has a value that is no UTF-8 text",
+            ) from None
+
+    async def _examine(self, spec: DatabaseServer, server: Server, outcomes: dict[ConditionType, Outcome]) -> None:
+        try:
+            facts = await server.probe()
+        except DatabaseCredentialsError as error:
+            outcomes[ConditionType.REACHABLE] = GOOD
+            raise Terminal(ConditionType.CREDENTIALS_VALID, Reason.UNAUTHORIZED, error.message) from error
+        except DatabaseError as error:
+            outcomes[ConditionType.CREDENTIALS_VALID] = GOOD
+            raise Waiting(ConditionType.REACHABLE, Reason.UNREACHABLE, error.message) from error
+        outcomes[ConditionType.REACHABLE] = GOOD
+        _check_rights(facts)
+        outcomes[ConditionType.CREDENTIALS_VALID] = GOOD
+        _check_version(facts)
+        await self._identify(spec, facts)
+        _check_isolation(facts, spec.spec.admin_secret_ref.name)
+        outcomes[ConditionType.ISOLATED] = GOOD
+
+    async def _identify(self, spec: DatabaseServer, facts: ServerFacts) -> None:
+        """The same server is registered once, and a name goes on standing for the server it stood for."""
+        for other in self._world.servers.all():
+            if other.name == spec.name or other.facts is None:
+                continue
+            body = self._world.live.get(Ref(DATABASE_SERVERS, "", other.name))
+            if body is None or other.facts.system_identifier != facts.system_identifier:
+                continue
+            senior = (body["metadata"]["creationTimestamp"], other.name)
+            if senior < (spec.metadata.creation_timestamp, spec.name):
+                raise Terminal(
+                    ConditionType.REACHABLE,
+                    Reason.DUPLICATE_SERVER,
+                    f"this is the server that {other.name!r} stands for already; delete one of the two",
+                )
+        foreign = self._world.ledger.server_ids(spec.name) - {facts.system_identifier}
+        if not foreign:
+            return
+        if spec.accepted_identity != facts.system_identifier:
+            raise Terminal(
+                ConditionType.REACHABLE,
+                Reason.IDENTITY_CHANGED,
+                f"the host now leads to server {facts.system_identifier}, but tenants' data is on "
+                f"{', '.join(sorted(foreign))}; set it back, or accept it by the annotation "
+                f"tenantry.io/accept-identity={facts.system_identifier}",
+            )
+        for body in self._world.live.all(TENANT_RECORDS):
+            record = TenantRecord.model_validate(body)
+            if record.spec.database.server == spec.name and record.spec.database.id != facts.system_identifier:
+                await swap(self._world, record, {"database": {"id": facts.system_identifier}})
+
+    def _judge(self, name: str, server: Server | None, outcomes: dict[ConditionType, Outcome]) -> None:
+        """Tell the connection; wake the tenants when that changes what they can do, or what their Secrets say."""
+        told = self._told.get(name)
+        availability = availability_of(outcomes)
+        if server is not None:
+            server.judge(availability)
+        self._told[name] = now = (availability, server.endpoint if server is not None else None)
+        if told is not None and told != now:
+            self._world.wake.tenants_of_server(name)
+
+    async def _report(
+        self,
+        key: Ref,
+        spec: DatabaseServer,
+        facts: ServerFacts | None,
+        outcomes: dict[ConditionType, Outcome],
+    ) -> Result:
+        world = self._world
+        count, later = self._counters.report(
+            key, spec.status.databases, facts.databases if facts else spec.status.databases or 0, world.clock.now()
+        )
+        status = DatabaseServerStatus(
+            observed_generation=spec.metadata.generation,
+            conditions=conditions_of(
+                world,
+                key,
+                outcomes,
+                ready_message="tenants can have databases here",
+                previous=spec.status.conditions,
+                generation=spec.metadata.generation,
+            ),
+            system_identifier=facts.system_identifier if facts else spec.status.system_identifier,
+            version=_readable_version(facts.version) if facts else spec.status.version,
+            databases=count,
+            last_handled_reconcile_at=spec.metadata.annotations.get(ANNOTATION_REQUESTED_AT),
+        )
+        await write_status(world.management, world.live, key, status)
+        interval = world.settings.probe
+        return Result(requeue_after=min(interval, later or interval))
+
+    async def _delete(self, key: Ref, spec: DatabaseServer) -> Result:
+        """Let go of the server, once no tenant has a database on it."""
+        count = self._world.ledger.tenants_on_server(spec.name)
+        if count:
+            outcome = Outcome(
+                None,
+                Reason.IN_USE,
+                f"{count} tenants have databases on this server; it is let go when they are deleted or moved",
+            )
+            conditions = conditions_of(
+                self._world,
+                key,
+                {ConditionType.REACHABLE: outcome},
+                ready_message="",
+                previous=spec.status.conditions,
+                generation=spec.metadata.generation,
+            )
+            status = spec.status.model_copy(
+                update={"observed_generation": spec.metadata.generation, "conditions": conditions}
+            )
+            await write_status(self._world.management, self._world.live, key, status)
+            return Result(requeue_after=IN_USE_RETRY)
+        await self._world.servers.disconnect(spec.name)
+        await set_finalizer(self._world, key, spec.metadata, SERVER_FINALIZER, present=False)
+        return Result()
+
+
+def _check_rights(facts: ServerFacts) -> None:
+    if facts.missing_rights:
+        raise Terminal(
+            ConditionType.CREDENTIALS_VALID,
+            Reason.PERMISSIONS_MISSING,
+            f"the admin role lacks {', '.join(facts.missing_rights)}; run as the server's superuser: "
+            f"ALTER ROLE <admin> {' '.join(facts.missing_rights)}",
+        )
+
+
+def _check_version(facts: ServerFacts) -> None:
+    if facts.version < MINIMUM_VERSION:
+        raise Terminal(
+            ConditionType.REACHABLE,
+            Reason.VERSION_NOT_SUPPORTED,
+            f"PostgreSQL {_readable_version(facts.version)} is too old: 14 and newer are supported",
+        )
+
+
+def _check_isolation(facts: ServerFacts, admin: str) -> None:
+    """Whoever may connect to any database of a server lists everybody's names: shut where PUBLIC may by default."""
+    if facts.public_connect:
+        revoke = " ".join(f"REVOKE CONNECT ON DATABASE {name} FROM PUBLIC;" for name in facts.public_connect)
+        raise Terminal(
+            ConditionType.ISOLATED,
+            Reason.PUBLIC_CAN_CONNECT,
+            f"every tenant could connect to {' and '.join(facts.public_connect)}; run as the owner of these databases: "
+            f"{revoke} GRANT CONNECT ON DATABASE postgres TO the role of Secret {admin!r};",
+        )
+
+
+def _readable_version(version: int) -> str:
+    """`server_version_num` as people write it: 150018 is 15.18."""
+    return f"{version // 10000}.{version % 10000}"

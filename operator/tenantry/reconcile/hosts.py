@@ -1,0 +1,160 @@
+"""Claiming hosts on a target: an atomic create each, wildcards and their subdomains kept apart, proof by TXT record."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from tenantry.api.conditions import Reason
+from tenantry.api.identity import TenantIdentity, host_claim_name
+from tenantry.api.names import (
+    ANNOTATION_HOST,
+    CLAIM_HOST,
+    LABEL_CLAIM,
+    SYSTEM_NAMESPACE,
+)
+from tenantry.api.resources import CONFIG_MAPS, Ref
+from tenantry.decide.conditions import GOOD, Outcome
+from tenantry.decide.hosts import HostRefusal, HostWish, covers, proof_name, proof_value, wildcards_over
+from tenantry.desired.blueprint import ServedHost
+from tenantry.desired.claims import host_claim
+from tenantry.desired.stamp import bears_stamp
+from tenantry.ports import AlreadyExistsError, Dns, Json, NotFoundError, Target
+
+PROOF_RETRY = 60.0
+"""Seconds until a TXT record that was not there is looked up again."""
+CONFLICT_RETRY = 60.0
+"""Seconds until a host that another tenant has is tried again."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimedHosts:
+    """The hosts that the tenant holds, and what is to be said of the others."""
+
+    served: tuple[ServedHost, ...]
+    outcome: Outcome
+
+
+class HostClaims:
+    """The host claims of one tenant on its target."""
+
+    def __init__(self, target: Target, identity: TenantIdentity, dns: Dns, *, default_host: str) -> None:
+        self._target = target
+        self._default_host = default_host
+        self._identity = identity
+        self._dns = dns
+
+    async def claim(self, wishes: Sequence[HostWish], refusals: Sequence[HostRefusal]) -> ClaimedHosts:
+        """Claim what is wished for; what can't be had is told and does not stop the rest."""
+        served: list[ServedHost] = []
+        troubles = [Outcome(False, refusal.reason, refusal.message, terminal=True) for refusal in refusals]
+        for wish in wishes:
+            trouble = await self._claim_one(wish)
+            if trouble is None:
+                served.append(ServedHost(wish.host, wish.tls_secret))
+            else:
+                troubles.append(trouble)
+        outcome = next((t for t in troubles if t.terminal), troubles[0] if troubles else GOOD)
+        return ClaimedHosts(tuple(served), outcome)
+
+    async def release(self, keep: Sequence[ServedHost]) -> None:
+        """Give back every claim of this tenant but those it serves: after its Ingress no longer names them."""
+        kept = {host_claim_name(served.host) for served in keep}
+        for live in self._own_claims():
+            if live["metadata"]["name"] not in kept:
+                await self._give_back(live)
+
+    async def _claim_one(self, wish: HostWish) -> Outcome | None:
+        ref = Ref(CONFIG_MAPS, SYSTEM_NAMESPACE, host_claim_name(wish.host))
+        live = self._target.live.get(ref)
+        if live is not None and bears_stamp(live, self._identity):
+            return None
+        if wish.needs_proof and (trouble := await self._unproven(wish.host)) is not None:
+            return trouble
+        try:
+            with self._target.writing(ref):
+                live = await self._target.kube.create(host_claim(self._identity, wish.host))
+                self._target.live.observe(live)
+        except AlreadyExistsError:
+            live = await self._target.kube.get(ref)
+            self._target.live.observe(live)
+        if not bears_stamp(live, self._identity):
+            return _conflict(wish.host)
+        if await self._overlapped(wish, live):
+            await self._give_back(live)
+            return _conflict(wish.host)
+        return None
+
+    async def _unproven(self, host: str) -> Outcome | None:
+        name, value = proof_name(host), proof_value(self._identity.tenant_hash)
+        try:
+            found = value in await self._dns.txt(name)
+        except TimeoutError:
+            found = False
+        if found:
+            return None
+        return Outcome(
+            None,
+            Reason.HOST_NOT_VERIFIED,
+            f'spec.domains: {host} waits for its proof: make a TXT record {name} with the value "{value}"',
+            retry_after=PROOF_RETRY,
+        )
+
+    async def _overlapped(self, wish: HostWish, own: Json) -> bool:
+        """Whether a wildcard and one of its subdomains are both claimed, and the other claim is the older one.
+
+        Both sides write first and look afterwards, with reads that see every earlier write, so at least one sees the
+        other; where both do, the older one keeps its claim.
+        """
+        if wish.host == self._default_host:
+            return False  # it is under the cluster's domain, where no wildcard can be claimed
+        others: list[Json] = []
+        for wildcard in wildcards_over(wish.host):
+            try:
+                others.append(
+                    await self._target.kube.get(Ref(CONFIG_MAPS, SYSTEM_NAMESPACE, host_claim_name(wildcard)))
+                )
+            except NotFoundError:
+                continue
+        if wish.host.startswith("*."):
+            listing = await self._target.kube.list(
+                CONFIG_MAPS, namespace=SYSTEM_NAMESPACE, labels=f"{LABEL_CLAIM}={CLAIM_HOST}"
+            )
+            others += [claim for claim in listing.items if covers(wish.host, _host_of(claim))]
+        foreign = [claim for claim in others if not bears_stamp(claim, self._identity)]
+        return any(_created(claim) < _created(own) for claim in foreign)
+
+    async def _give_back(self, live: Json) -> None:
+        metadata = live["metadata"]
+        ref = Ref(CONFIG_MAPS, SYSTEM_NAMESPACE, metadata["name"])
+        with self._target.writing(ref):
+            await self._target.kube.delete(ref, uid=metadata["uid"])
+            self._target.live.forget(ref, uid=metadata["uid"])
+
+    def _own_claims(self) -> list[Json]:
+        return [
+            live
+            for live in self._target.live.of_tenant(self._identity.tenant_hash)
+            if live["metadata"].get("labels", {}).get(LABEL_CLAIM) == CLAIM_HOST and bears_stamp(live, self._identity)
+        ]
+
+
+def _conflict(host: str) -> Outcome:
+    """Does not say whose it is: that is another customer's business."""
+    return Outcome(
+        False,
+        Reason.HOSTNAME_CONFLICT,
+        f"{host} is taken by another tenant of this cluster, or overlaps with a host of one; choose another",
+        terminal=True,
+        retry_after=CONFLICT_RETRY,
+    )
+
+
+def _host_of(claim: Json) -> str:
+    return str(claim["metadata"].get("annotations", {}).get(ANNOTATION_HOST, ""))
+
+
+def _created(claim: Json) -> tuple[str, int]:
+    """When a claim came about: by the second, and within it in etcd's order."""
+    metadata = claim["metadata"]
+    return metadata["creationTimestamp"], int(metadata["resourceVersion"])

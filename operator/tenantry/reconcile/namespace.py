@@ -1,0 +1,90 @@
+"""The tenant's namespace: made by POST so that nobody else's is taken, read for its stamp first where it is there."""
+
+from __future__ import annotations
+
+from tenantry.api.conditions import ConditionType, Reason
+from tenantry.api.identity import TenantIdentity
+from tenantry.api.names import LABEL_MANAGEMENT_ID, LABEL_TENANT_HASH, RESERVED_NAMESPACES
+from tenantry.api.resources import NAMESPACES, Ref
+from tenantry.decide.drift import with_desired_hash
+from tenantry.decide.halt import Terminal, Waiting
+from tenantry.desired.stamp import bears_stamp
+from tenantry.ports import AlreadyExistsError, Json, Target
+from tenantry.reconcile.apply import Applier
+
+TERMINATING_RETRY = 5.0
+
+
+def check_name(name: str) -> None:
+    """That a namespace name is not one of Kubernetes' or the operator's own.
+
+    Raises:
+        Terminal: NamespaceReserved.
+    """
+    if name in RESERVED_NAMESPACES or name.startswith("kube-"):
+        raise Terminal(
+            ConditionType.NAMESPACE_READY,
+            Reason.NAMESPACE_RESERVED,
+            f"the namespace {name!r} is reserved; the Cluster's namespaceTemplate has to give another one",
+        )
+
+
+async def ensure_namespace(target: Target, applier: Applier, identity: TenantIdentity, body: Json) -> bool:
+    """Make the namespace or put it right; whether it was made just now.
+
+    Raises:
+        Terminal: NamespaceConflict: it is somebody else's, and is not touched.
+        Waiting: it is being deleted.
+    """
+    ref = Ref(NAMESPACES, "", body["metadata"]["name"])
+    check_name(ref.name)
+    live = target.live.get(ref)
+    if live is None:
+        try:
+            with target.writing(ref):
+                target.live.observe(await target.kube.create(with_desired_hash(body)))
+        except AlreadyExistsError:
+            live = await target.kube.get(ref)
+            _check(live, identity)
+            target.live.observe(live)
+        else:
+            applier.wrote += 1
+            return True
+    else:
+        _check(live, identity)
+    await applier.apply(body)
+    return False
+
+
+def _check(live: Json, identity: TenantIdentity) -> None:
+    name = live["metadata"]["name"]
+    if not bears_stamp(live, identity):
+        labels = live["metadata"].get("labels", {})
+        whose = "another tenant's" if LABEL_TENANT_HASH in labels else "not made by this operator"
+        if labels.get(LABEL_MANAGEMENT_ID, identity.management_id) != identity.management_id:
+            whose = "another management cluster's"
+        raise Terminal(
+            ConditionType.NAMESPACE_READY,
+            Reason.NAMESPACE_CONFLICT,
+            f"the namespace {name!r} is on the target and is {whose}; it is not touched: rename or delete it there",
+        )
+    if live["metadata"].get("deletionTimestamp"):
+        raise Waiting(
+            ConditionType.NAMESPACE_READY,
+            Reason.NAMESPACE_TERMINATING,
+            f"the namespace {name!r} is being deleted; it is made again when it is gone{blocked_by(live)}",
+            retry_after=TERMINATING_RETRY,
+        )
+
+
+def blocked_by(namespace: Json) -> str:
+    """What holds up the deletion of a namespace, as its conditions say; empty where nothing does yet."""
+    messages = [
+        condition.get("message", "")
+        for condition in namespace.get("status", {}).get("conditions", [])
+        if condition.get("status") == "True"
+        and condition.get("type", "").startswith(
+            ("NamespaceContentRemaining", "NamespaceFinalizersRemaining", "NamespaceDeletion")
+        )
+    ]
+    return f" ({'; '.join(messages)})" if messages else ""

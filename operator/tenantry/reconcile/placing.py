@@ -1,0 +1,316 @@
+"""Where a tenant lives: its plan, its record, its cluster; written down before anything is written to a target."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import Literal
+
+from tenantry.api.cluster import Cluster
+from tenantry.api.conditions import ConditionType, Reason
+from tenantry.api.effective import Effective
+from tenantry.api.identity import TenantIdentity, namespace_name
+from tenantry.api.resources import CLUSTERS, DATABASE_SERVERS, NAMESPACES, TENANT_PLANS, Ref
+from tenantry.api.tenant import Tenant
+from tenantry.api.tenantplan import DEFAULT_PLAN, TenantPlan, TenantPlanSpec
+from tenantry.api.tenantrecord import PinnedCluster, PinnedDatabase, TenantRecord
+from tenantry.decide.effective import effective
+from tenantry.decide.halt import Terminal, Waiting
+from tenantry.decide.hosts import pinned_default_host
+from tenantry.decide.placement import Candidate, check_unmoved, check_use, place
+from tenantry.decide.workspaces import allows
+from tenantry.desired.stamp import bears_stamp
+from tenantry.ports import DatabaseError, Server, Target
+from tenantry.reconcile.database import choose_server
+from tenantry.reconcile.namespace import check_name
+from tenantry.reconcile.records import adopt, create_record, find_record, swap
+from tenantry.reconcile.world import World
+
+UNAVAILABLE_RETRY = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Workspace:
+    """A namespace of the management cluster."""
+
+    name: str
+    uid: str
+    labels: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """A tenant that has a place, and all that follows from it."""
+
+    identity: TenantIdentity
+    plan: TenantPlanSpec
+    effective: Effective
+    record: TenantRecord
+    cluster: Cluster
+    target: Target
+
+
+def find_workspace(world: World, name: str) -> Workspace:
+    """The workspace as the watch on namespaces has seen it.
+
+    Raises:
+        Waiting: not seen yet, which passes.
+    """
+    body = world.live.get(Ref(NAMESPACES, "", name))
+    if body is None:
+        raise Waiting(ConditionType.PLACED, Reason.PENDING, f"the workspace {name!r} was not seen yet", retry_after=1.0)
+    metadata = body["metadata"]
+    return Workspace(name, metadata["uid"], metadata.get("labels", {}))
+
+
+def identify(world: World, tenant: Tenant, workspace: Workspace) -> TenantIdentity:
+    """Who the tenant is."""
+    return TenantIdentity(
+        management_id=world.settings.management_id,
+        workspace=workspace.name,
+        workspace_uid=workspace.uid,
+        name=tenant.name,
+    )
+
+
+class Placing:
+    """Finds or decides the place of tenants. One decision a cluster at a time, so that its capacity holds."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._deciding = asyncio.Lock()
+
+    async def place(self, tenant: Tenant, workspace: Workspace) -> Placed:
+        """The tenant's place; decided and written down if it has none.
+
+        Raises:
+            Halt: why it can't have one, or can't be changed now.
+        """
+        world = self._world
+        plan_name, plan = self._plan(tenant, workspace)
+        mixed = effective(tenant.spec, plan_name, plan)
+        identity = identify(world, tenant, workspace)
+        record = find_record(world, identity)
+        if record is None:
+            record = await self._rebuild(tenant, identity) if tenant.has_finalizer else None
+        if record is None:
+            async with self._deciding:
+                record = await self._decide(tenant, workspace, identity, mixed)
+        record = await adopt(world, tenant, record)
+        cluster = self._cluster(record.spec.cluster.name)
+        check_use(cluster, workspace.labels)
+        check_unmoved(tenant.spec.placement, cluster)
+        record = await self._check_database(tenant, cluster, workspace, record, mixed)
+        target = usable_target(world, record)
+        return Placed(identity, plan, mixed, record, cluster, target)
+
+    async def _decide(
+        self, tenant: Tenant, workspace: Workspace, identity: TenantIdentity, mixed: Effective
+    ) -> TenantRecord:
+        world = self._world
+        if (record := find_record(world, identity)) is not None:
+            return record
+        clusters = [Cluster.model_validate(body) for body in world.live.all(CLUSTERS)]
+        candidates = [
+            Candidate(cluster, world.ledger.tenants_on_cluster(cluster.name))
+            for cluster in clusters
+            if not cluster.metadata.deletion_timestamp
+        ]
+        cluster = place(tenant.spec.placement, workspace.labels, candidates, tenant.spec.environment)
+        target = available_target(world, cluster.name)
+        namespace = namespace_name(cluster.spec.namespace_template, identity)
+        check_name(namespace)
+        pinned = PinnedCluster(
+            name=cluster.name,
+            id=target.facts.cluster_id if target.facts else "",
+            namespace=namespace,
+            host=pinned_default_host(cluster.spec, identity),
+        )
+        database = self._pin_database(tenant, cluster, workspace, identity, mixed)
+        return await create_record(world, tenant, identity, pinned, database)
+
+    def _pin_database(
+        self, tenant: Tenant, cluster: Cluster, workspace: Workspace, identity: TenantIdentity, mixed: Effective
+    ) -> PinnedDatabase:
+        if mixed.mode != "Shared":
+            return PinnedDatabase(mode=mixed.mode)
+        shared = tenant.spec.database.shared
+        name = (shared.server if shared else None) or cluster.spec.database_server
+        if name is None:
+            raise Waiting(
+                ConditionType.DATABASE_READY,
+                Reason.NO_DATABASE_SERVER,
+                f"Cluster {cluster.name!r} has no databaseServer; set spec.database.shared.server, or mode: None",
+            )
+        _, server = choose_server(self._world, name, workspace.labels)
+        system_identifier = server.facts.system_identifier if server.facts else ""
+        return PinnedDatabase(mode="Shared", server=name, id=system_identifier, name=identity.database)
+
+    async def _check_database(
+        self, tenant: Tenant, cluster: Cluster, workspace: Workspace, record: TenantRecord, mixed: Effective
+    ) -> TenantRecord:
+        """That the spec still means the database the tenant has; one that has none may get one.
+
+        Raises:
+            Terminal: MoveNotSupported.
+        """
+        pinned = record.spec.database
+        shared = tenant.spec.database.shared
+        if mixed.mode == pinned.mode:
+            if shared is not None and shared.server is not None and shared.server != pinned.server:
+                raise _database_moved(f"spec.database.shared.server: {shared.server!r} is not {pinned.server!r}, where")
+            return record
+        if pinned.mode != "None":
+            raise _database_moved(f"spec.database.mode: {mixed.mode} is not {pinned.mode}, in which")
+        database = self._pin_database(tenant, cluster, workspace, record.identity, mixed)
+        return await swap(self._world, record, {"database": database.model_dump(by_alias=True, mode="json")})
+
+    def _plan(self, tenant: Tenant, workspace: Workspace) -> tuple[str, TenantPlanSpec]:
+        name = tenant.spec.plan or DEFAULT_PLAN
+        body = self._world.live.get(Ref(TENANT_PLANS, "", name))
+        plan = TenantPlan.model_validate(body) if body is not None else None
+        if plan is not None and allows(plan.spec.allowed_workspaces, workspace.labels):
+            return name, plan.spec
+        if tenant.spec.plan is None and plan is None:
+            return "", TenantPlanSpec()
+        # A workspace learns no more of a plan that it may not use than of one that is not there.
+        raise Waiting(
+            ConditionType.PLACED,
+            Reason.PLAN_NOT_FOUND,
+            f"spec.plan: there is no TenantPlan {name!r} that this workspace may use",
+        )
+
+    def _cluster(self, name: str) -> Cluster:
+        body = self._world.live.get(Ref(CLUSTERS, "", name))
+        if body is None:
+            raise Waiting(
+                ConditionType.PLACED,
+                Reason.CLUSTER_NOT_FOUND,
+                f"Cluster {name!r}, where this tenant lives, is not registered any more; register it again",
+            )
+        return Cluster.model_validate(body)
+
+    async def _rebuild(self, tenant: Tenant, identity: TenantIdentity) -> TenantRecord | None:
+        """The record of a tenant that we once held and that has none, from its stamps; None if nothing is left of it.
+
+        Raises:
+            Waiting: naming what could not be searched.
+        """
+        traces = await search(self._world, identity)
+        if traces.unreachable:
+            raise Waiting(
+                ConditionType.PLACED,
+                Reason.RECORD_MISSING,
+                "this tenant has no record; before one is made, what it may have left is searched for, and these "
+                f"can't be searched now: {', '.join(traces.unreachable)}",
+                retry_after=UNAVAILABLE_RETRY,
+            )
+        if traces.cluster is None:
+            return None
+        database = traces.database or PinnedDatabase(mode="None")
+        return await create_record(self._world, tenant, identity, traces.cluster, database)
+
+
+def _database_moved(what: str) -> Terminal:
+    return Terminal(
+        ConditionType.DATABASE_READY,
+        Reason.MOVE_NOT_SUPPORTED,
+        f"{what} this tenant's data is, and moving a database is not supported yet; set it back",
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Traces:
+    """What bears a tenant's stamp, and what could not be searched for it."""
+
+    cluster: PinnedCluster | None
+    database: PinnedDatabase | None
+    unreachable: tuple[str, ...]
+
+
+async def search(world: World, identity: TenantIdentity) -> Traces:
+    """Look for a tenant's stamp on every registered cluster and server."""
+    cluster: PinnedCluster | None = None
+    database: PinnedDatabase | None = None
+    unreachable: list[str] = []
+    for body in world.live.all(CLUSTERS):
+        target = world.targets.get(body["metadata"]["name"])
+        if target is None or not target.availability.ok or target.facts is None:
+            unreachable.append(f"Cluster {body['metadata']['name']!r}")
+        elif (namespace := _stamped_namespace(target, identity)) is not None:
+            spec = Cluster.model_validate(body).spec
+            cluster = PinnedCluster(
+                name=target.name,
+                id=target.facts.cluster_id,
+                namespace=namespace,
+                host=pinned_default_host(spec, identity),
+            )
+    for body in world.live.all(DATABASE_SERVERS):
+        server = world.servers.get(body["metadata"]["name"])
+        claim = await _claim_on(server, identity) if server is not None and server.facts is not None else None
+        if server is None or server.facts is None or claim is False:
+            unreachable.append(f"DatabaseServer {body['metadata']['name']!r}")
+        elif claim:
+            database = PinnedDatabase(mode="Shared", server=server.name, id=server.facts.system_identifier, name=claim)
+    return Traces(cluster, database, tuple(unreachable))
+
+
+def _stamped_namespace(target: Target, identity: TenantIdentity) -> str | None:
+    for live in target.live.of_tenant(identity.tenant_hash):
+        if live["kind"] == NAMESPACES.kind and bears_stamp(live, identity):
+            return str(live["metadata"]["name"])
+    return None
+
+
+async def _claim_on(server: Server, identity: TenantIdentity) -> str | Literal[False] | None:
+    """The database that a tenant has claimed on a server; False if the server does not answer."""
+    try:
+        claims = await server.admin.claims(identity.management_id)
+    except DatabaseError:
+        return False
+    return next((claim.database for claim in claims if claim.tenant_hash == identity.tenant_hash), None)
+
+
+def available_target(world: World, name: str) -> Target:
+    """The connection to a cluster that tenants may use now.
+
+    Raises:
+        Waiting: ClusterNotReady, ClusterUnreachable.
+    """
+    target = world.targets.get(name)
+    if target is None:
+        raise Waiting(
+            ConditionType.PLACED,
+            Reason.CLUSTER_NOT_READY,
+            f"Cluster {name!r} is not ready; see its conditions",
+            retry_after=UNAVAILABLE_RETRY,
+        )
+    availability = target.availability
+    if not availability.ok:
+        unreachable = availability.reason == Reason.UNREACHABLE
+        raise Waiting(
+            ConditionType.PLACED,
+            Reason.CLUSTER_UNREACHABLE if unreachable else Reason.CLUSTER_NOT_READY,
+            f"Cluster {name!r} {'does not answer' if unreachable else 'is not ready'}: {availability.message}",
+            retry_after=UNAVAILABLE_RETRY,
+        )
+    return target
+
+
+def usable_target(world: World, record: TenantRecord) -> Target:
+    """The connection to the cluster that a record pins.
+
+    Raises:
+        Waiting: it is not available.
+        Terminal: IdentityChanged: the name now stands for another cluster.
+    """
+    pinned = record.spec.cluster
+    target = available_target(world, pinned.name)
+    if target.facts is not None and target.facts.cluster_id != pinned.id:
+        raise Terminal(
+            ConditionType.PLACED,
+            Reason.IDENTITY_CHANGED,
+            f"Cluster {pinned.name!r} now is another cluster (id {target.facts.cluster_id}, this tenant lives on "
+            f"{pinned.id}); nothing is changed until the platform team accepts it",
+        )
+    return target

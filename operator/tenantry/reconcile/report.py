@@ -1,0 +1,166 @@
+"""Report: what one pass over a Tenant found out, and its way into the Tenant's status and events."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from tenantry.api.conditions import Condition, ConditionType, Reason
+from tenantry.api.names import SECRET_DATABASE
+from tenantry.api.tenant import BindingStatus, EffectiveStatus, Tenant, TenantStatus
+from tenantry.decide.conditions import Outcome, summarize
+from tenantry.desired.blueprint import Blueprint
+from tenantry.ports import KubeError, UnreachableError
+from tenantry.reconcile.placing import Placed
+from tenantry.reconcile.status import write_status
+from tenantry.reconcile.world import World
+
+FIRST_VISIT_PATIENCE = 10.0
+"""Seconds for which a pass that only waits for the quota leaves the first visit's conditions as they are."""
+
+
+class Report:
+    """Collects outcomes; writes the status once a pass, and on the first visit before the work begins.
+
+    Attributes:
+        outcomes: One a concern, in the order in which they are told.
+        retry: Something transient happened.
+    """
+
+    def __init__(self, world: World, tenant: Tenant, outcomes: dict[ConditionType, Outcome]) -> None:
+        self._world = world
+        self._tenant = tenant
+        self._placed: Placed | None = None
+        self._blueprint: Blueprint | None = None
+        self._namespace_was_ready = any(
+            c.type == ConditionType.NAMESPACE_READY and c.status == "True" for c in tenant.status.conditions
+        )
+        self._note = ""
+        self.outcomes = outcomes
+        self.retry = False
+
+    def placed(self, placed: Placed) -> None:
+        """The tenant has a place."""
+        self._placed = placed
+        self.outcomes[ConditionType.PLACED] = Outcome(True, Reason.READY, f"on cluster {placed.cluster.name}")
+
+    def serves(self, blueprint: Blueprint) -> None:
+        """What it is to have is known."""
+        self._blueprint = blueprint
+
+    def namespace_made(self) -> None:
+        """The namespace was made in this pass: an incident if it had been there before."""
+        if not self._namespace_was_ready or self._placed is None:
+            return
+        name = self._placed.record.spec.cluster.namespace
+        self._note = f"NamespaceRecreated: {name} had vanished from the target and was made again"
+        self._emit(warning=True, reason=Reason.NAMESPACE_RECREATED, message=self._note)
+
+    def trouble(self, error: KubeError) -> None:
+        """An API server refused or did not answer: told under the first concern that is not good yet."""
+        self.retry = True
+        unreachable = isinstance(error, UnreachableError)
+        reason = Reason.CLUSTER_UNREACHABLE if unreachable else Reason.RETRYING
+        pending = (kind for kind, outcome in self.outcomes.items() if outcome.status is not True)
+        self.outcomes[next(pending, ConditionType.PLACED)] = Outcome(None, reason, error.message)
+
+    def good(self, *kinds: ConditionType) -> bool:
+        """Whether these concerns are as they should be."""
+        return all(self.outcomes[kind].status is True for kind in kinds)
+
+    async def write_first(self) -> None:
+        """On the first visit ever: say Unknown and Reconciling before the work begins."""
+        if self._tenant.status.observed_generation >= 0:
+            return
+        first = Outcome(None, Reason.PROGRESSING, "the environment is being made")
+        outcomes = {kind: first if outcome.status is None else outcome for kind, outcome in self.outcomes.items()}
+        await self._write(outcomes)
+
+    async def write(self) -> None:
+        """Write what was found out, if it differs from what the status says."""
+        if self._only_quota_missing() and self._just_begun():
+            return
+        await self._write(self.outcomes)
+
+    async def _write(self, outcomes: dict[ConditionType, Outcome]) -> None:
+        tenant = self._tenant
+        before = self._previous()
+        message = ", ".join(part for part in (self._url, self._note) if part) or "the environment is there"
+        conditions = summarize(
+            outcomes,
+            ready_message=message,
+            previous=before,
+            generation=tenant.metadata.generation,
+            now=self._world.clock.now(),
+        )
+        if await write_status(self._world.management, self._world.live, tenant.ref, self._status(conditions)):
+            self._announce(before, conditions[0])
+
+    def _status(self, conditions: list[Condition]) -> TenantStatus:
+        tenant, placed, blueprint = self._tenant, self._placed, self._blueprint
+        if placed is None:
+            # What was known before still holds: the tenant is only not worked on.
+            known = tenant.status.model_dump(exclude={"conditions", "observed_generation", "last_handled_reconcile_at"})
+            return TenantStatus(
+                **known,
+                conditions=conditions,
+                observed_generation=tenant.metadata.generation,
+                last_handled_reconcile_at=tenant.requested_at,
+            )
+        has_database = placed.record.spec.database.mode == "Shared"
+        return TenantStatus(
+            observed_generation=tenant.metadata.generation,
+            conditions=conditions,
+            tenant_id=placed.identity.tenant_id,
+            record=placed.record.name,
+            cluster=placed.cluster.name,
+            namespace=placed.record.spec.cluster.namespace,
+            url=self._url or None,
+            hosts=[host.host for host in blueprint.hosts] if blueprint else tenant.status.hosts,
+            binding=BindingStatus(name=SECRET_DATABASE) if has_database else None,
+            effective=EffectiveStatus(
+                plan=placed.effective.plan,
+                limits=dict(placed.effective.limits),
+                quota=dict(placed.effective.quota),
+            ),
+            last_handled_reconcile_at=tenant.requested_at,
+        )
+
+    @property
+    def _url(self) -> str:
+        return self._blueprint.url if self._blueprint else ""
+
+    def _previous(self) -> list[Condition]:
+        body = self._world.live.get(self._tenant.ref) or {}
+        return Tenant.model_validate(body).status.conditions if body else self._tenant.status.conditions
+
+    def _only_quota_missing(self) -> bool:
+        missing = [outcome for outcome in self.outcomes.values() if outcome.status is not True]
+        return len(missing) == 1 and missing[0].reason == Reason.QUOTA_NOT_ENFORCED
+
+    def _just_begun(self) -> bool:
+        """The status says Progressing, of this generation, and has not said so for long."""
+        now = self._world.clock.now()
+        return any(
+            condition.type == ConditionType.READY
+            and condition.reason == Reason.PROGRESSING
+            and condition.observed_generation == self._tenant.metadata.generation
+            and (now - _parse(condition.last_transition_time)).total_seconds() < FIRST_VISIT_PATIENCE
+            for condition in self._previous()
+        )
+
+    def _announce(self, before: list[Condition], ready: Condition) -> None:
+        former = next((c for c in before if c.type == ConditionType.READY), None)
+        if ready.reason == Reason.PROGRESSING:
+            return
+        if former is not None and (former.status, former.reason) == (ready.status, ready.reason):
+            return
+        self._emit(warning=ready.status != "True", reason=Reason(ready.reason), message=ready.message)
+
+    def _emit(self, *, warning: bool, reason: Reason, message: str) -> None:
+        about = self._world.live.get(self._tenant.ref)
+        if about is not None:
+            self._world.events.emit(about, warning=warning, reason=reason, message=message)
+
+
+def _parse(text: str) -> datetime:
+    return datetime.strptime(text, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC)

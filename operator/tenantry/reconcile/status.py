@@ -1,0 +1,52 @@
+"""Writing an object's status: only where it differs from what is there, and only what differs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import BaseModel
+
+from tenantry.api.resources import Ref
+from tenantry.ports import Json, Kube, LiveObjects, NotFoundError
+
+
+async def write_status(kube: Kube, live: LiveObjects, ref: Ref, status: BaseModel) -> bool:
+    """Make the status of a custom resource what the model says; whether anything had to be written.
+
+    The comparison is with the newest state seen, so a steady state writes nothing. An object that is gone is no error.
+    """
+    body = live.get(ref)
+    if body is None:
+        return False
+    wanted = status.model_dump(by_alias=True, mode="json")
+    patch = _difference(body.get("status") or {}, wanted)
+    if not patch:
+        return False
+    try:
+        answer = await kube.merge_patch(ref, {"status": patch}, subresource="status")
+    except NotFoundError:
+        live.forget(ref)
+        return False
+    live.observe(answer)
+    return True
+
+
+def _difference(have: Json, want: Json) -> dict[str, Any]:
+    """A merge patch: None takes a field out; absent, None and empty mean the same."""
+    patch: dict[str, Any] = {}
+    for key, value in want.items():
+        former = have.get(key)
+        if former == value or (not former and _empty(value)):
+            continue
+        if isinstance(value, dict) and isinstance(former, dict):
+            gone = dict.fromkeys(former.keys() - value.keys())
+            inner = {**gone, **_difference(former, value)}
+            if inner:
+                patch[key] = inner
+        else:
+            patch[key] = value
+    return patch
+
+
+def _empty(value: Any) -> bool:
+    return value is None or (isinstance(value, list | dict | str) and not value)

@@ -1,0 +1,175 @@
+"""Tenant: from its spec to a working environment on its target, and the truth about it in its status."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from tenantry.api.base import parse_duration
+from tenantry.api.conditions import ConditionType, Reason
+from tenantry.api.names import TENANT_FINALIZER
+from tenantry.api.resources import Ref
+from tenantry.api.tenant import Tenant
+from tenantry.decide.conditions import GOOD, PENDING, Outcome
+from tenantry.decide.halt import Halt
+from tenantry.decide.hosts import wanted_hosts
+from tenantry.desired.blueprint import Blueprint
+from tenantry.ports import ConflictError, KubeError
+from tenantry.reconcile.build import Build
+from tenantry.reconcile.database import SharedDatabase, pinned_database
+from tenantry.reconcile.deletion import Deletion
+from tenantry.reconcile.environment import gather_env
+from tenantry.reconcile.hosts import ClaimedHosts, HostClaims
+from tenantry.reconcile.ingress import IngressReadiness
+from tenantry.reconcile.placing import Placed, Placing, find_workspace
+from tenantry.reconcile.report import Report
+from tenantry.reconcile.result import Result
+from tenantry.reconcile.world import World
+
+CONCERNS = (
+    ConditionType.PLACED,
+    ConditionType.NAMESPACE_READY,
+    ConditionType.DATABASE_READY,
+    ConditionType.SECRETS_READY,
+    ConditionType.INGRESS_READY,
+)
+QUOTA_RETRY = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """What no watch can tell was last seen to be right: the Secrets, the database, the login.
+
+    Attributes:
+        digest: Of all that they were made from; in memory only.
+        until: When to look again, in monotonic seconds.
+    """
+
+    digest: str
+    until: float
+
+
+class TenantReconciler:
+    """Reconciles Tenants."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._placing = Placing(world)
+        self._deletion = Deletion(world)
+        self._ingress = IngressReadiness(world.clock)
+        self._verified: dict[str, Verified] = {}
+
+    async def reconcile(self, key: Ref) -> Result:
+        """One pass over one Tenant."""
+        body = self._world.live.get(key)
+        if body is None:
+            return Result()
+        tenant = Tenant.model_validate(body)
+        if tenant.deleting:
+            return await self._deletion.reconcile(tenant)
+        report = Report(self._world, tenant, dict.fromkeys(CONCERNS, PENDING))
+        if (expiry := _expiry(tenant)) is not None and expiry <= self._world.clock.now():
+            return await self._expire(tenant)
+        try:
+            await self._provision(tenant, report)
+        except Halt as halt:
+            report.outcomes[halt.condition] = Outcome.of(halt)
+        except ConflictError:
+            raise  # somebody else wrote: look again at once, there is nothing to tell
+        except KubeError as error:
+            report.trouble(error)
+        await report.write()
+        return self._next(report, expiry)
+
+    async def _provision(self, tenant: Tenant, report: Report) -> None:
+        world = self._world
+        workspace = find_workspace(world, tenant.workspace)
+        placed = await self._placing.place(tenant, workspace)
+        report.placed(placed)
+        if not tenant.has_finalizer:
+            await self._add_finalizer(tenant)
+        await report.write_first()
+        claims = HostClaims(placed.target, placed.identity, world.dns, default_host=placed.record.spec.cluster.host)
+        hosts = await self._claim_hosts(tenant, placed, claims)
+        env = gather_env(world.live, tenant, placed.effective)
+        shared, database_halt = self._database(placed, workspace.labels)
+        blueprint = Blueprint(
+            identity=placed.identity,
+            namespace=placed.record.spec.cluster.namespace,
+            cluster_name=placed.cluster.name,
+            cluster=placed.cluster.spec,
+            spec=tenant.spec,
+            effective=placed.effective,
+            hosts=hosts.served,
+            env=env,
+            database_port=shared.server.endpoint.port if shared else None,
+            database_cidrs=shared.cidrs if shared else (),
+        )
+        report.serves(blueprint)
+        build = Build(world, placed, blueprint, shared, tenant)
+        verified = self._verified.get(placed.record.name)
+        build.trusted = (
+            verified is not None and verified.until > world.clock.monotonic() and (verified.digest == build.digest())
+        )
+        if build.trusted is False:
+            self._verified.pop(placed.record.name, None)
+        await build.run(report, database_halt)
+        if not build.trusted and report.good(ConditionType.SECRETS_READY, ConditionType.DATABASE_READY):
+            until = world.clock.monotonic() + world.jitter(world.settings.resync)
+            self._verified[placed.record.name] = Verified(build.digest(), until)
+        await claims.release(hosts.served)
+        report.outcomes[ConditionType.INGRESS_READY] = await self._ingress.outcome(
+            placed.target, blueprint, hosts.outcome
+        )
+
+    async def _claim_hosts(self, tenant: Tenant, placed: Placed, claims: HostClaims) -> ClaimedHosts:
+        if placed.cluster.spec.ingress is None or not tenant.spec.ingress.enabled:
+            return ClaimedHosts((), GOOD)
+        wishes, refusals = wanted_hosts(
+            placed.record.spec.cluster.host, tenant.spec.domains, placed.cluster.spec, placed.plan
+        )
+        return await claims.claim(wishes, refusals)
+
+    def _database(self, placed: Placed, labels: dict[str, str]) -> tuple[SharedDatabase | None, Halt | None]:
+        if placed.record.spec.database.mode != "Shared":
+            return None, None
+        try:
+            return pinned_database(self._world, placed.record, placed.effective, labels), None
+        except Halt as halt:
+            return None, halt
+
+    async def _add_finalizer(self, tenant: Tenant) -> None:
+        patch = {
+            "metadata": {
+                "resourceVersion": tenant.metadata.resource_version,
+                "finalizers": [*tenant.metadata.finalizers, TENANT_FINALIZER],
+            }
+        }
+        self._world.live.observe(await self._world.management.merge_patch(tenant.ref, patch))
+
+    async def _expire(self, tenant: Tenant) -> Result:
+        """The time of an ephemeral tenant is over."""
+        self._world.events.emit(
+            self._world.live.get(tenant.ref) or {},
+            warning=False,
+            reason=Reason.EXPIRED,
+            message="spec.ephemeral.ttl is over",
+        )
+        await self._world.management.delete(tenant.ref, uid=tenant.metadata.uid)
+        return Result()
+
+    def _next(self, report: Report, expiry: datetime | None) -> Result:
+        if report.retry:
+            return Result(retry=True)
+        times = [self._world.jitter(self._world.settings.resync)]
+        times += [outcome.retry_after for outcome in report.outcomes.values() if outcome.retry_after is not None]
+        if expiry is not None:
+            times.append(max(0.0, (expiry - self._world.clock.now()).total_seconds()))
+        return Result(requeue_after=min(times))
+
+
+def _expiry(tenant: Tenant) -> datetime | None:
+    if tenant.spec.ephemeral is None:
+        return None
+    created = datetime.fromisoformat(tenant.metadata.creation_timestamp)
+    return created + parse_duration(tenant.spec.ephemeral.ttl)

@@ -1,0 +1,52 @@
+"""What every reconciler is given: the ports it may use and the settings it obeys."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from tenantry.ports import Clock, Dns, Events, Kube, LiveObjects, Servers, Targets, Wake
+from tenantry.reconcile.ledger import Ledger
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What the person who runs the operator decided.
+
+    Attributes:
+        management_id: Stamped on all that is ours.
+        namespace: The operator's own on the management cluster: where platform Secrets are.
+        resync: Seconds after which an object is looked at again although nothing happened.
+        probe: Seconds between two probes of a cluster or server.
+        full_probe: Seconds between two probes that also review every permission.
+    """
+
+    management_id: str
+    namespace: str
+    resync: float = 600.0
+    probe: float = 10.0
+    full_probe: float = 300.0
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """The management cluster, the targets, the servers, and the rest of the world.
+
+    Attributes:
+        live: What the watches on the management cluster have seen.
+        token: Makes a password: random, from the `secrets` module.
+        jitter: Spreads a time in seconds so that many objects do not come due together.
+    """
+
+    settings: Settings
+    management: Kube
+    live: LiveObjects
+    ledger: Ledger
+    targets: Targets
+    servers: Servers
+    clock: Clock
+    dns: Dns
+    events: Events
+    wake: Wake
+    token: Callable[[], str]
+    jitter: Callable[[float], float]

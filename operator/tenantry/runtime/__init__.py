@@ -1,0 +1,1 @@
+"""What runs the reconcilers: settings, queue, lease, metrics, handlers; the only room that knows kopf."""

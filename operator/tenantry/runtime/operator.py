@@ -1,0 +1,266 @@
+"""The operator: everything wired together, started in the right order, stopped without leaving work half told."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import secrets
+import signal
+import socket
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+from tenantry import __version__
+from tenantry.adapters.dns import TxtLookup
+from tenantry.adapters.kube.client import KubeClient
+from tenantry.adapters.kube.events import EventWriter
+from tenantry.adapters.kube.management import management_client
+from tenantry.adapters.kube.targets import TargetPool
+from tenantry.adapters.postgres.servers import ServerPool
+from tenantry.api.resources import CLUSTERS, DATABASE_SERVERS, TENANT_PLANS, TENANT_RECORDS, TENANTS, Ref, Resource
+from tenantry.ports import ConflictError, KubeError
+from tenantry.reconcile.cluster import ClusterReconciler
+from tenantry.reconcile.databaseserver import DatabaseServerReconciler
+from tenantry.reconcile.identity import management_id
+from tenantry.reconcile.ledger import Ledger
+from tenantry.reconcile.result import Result
+from tenantry.reconcile.tenant import TenantReconciler
+from tenantry.reconcile.tenantplan import TenantPlanReconciler
+from tenantry.reconcile.tenantrecord import TenantRecordReconciler
+from tenantry.reconcile.world import Settings, World
+from tenantry.runtime.clock import SystemClock
+from tenantry.runtime.handlers import run_kopf
+from tenantry.runtime.health import Heartbeat, no_run_over
+from tenantry.runtime.http import HttpEndpoints
+from tenantry.runtime.logs import configure_logging, log_context
+from tenantry.runtime.management import HANDLED, RELIST_SECONDS, ManagementCache
+from tenantry.runtime.metrics import Metrics
+from tenantry.runtime.options import Options
+from tenantry.runtime.queue import WorkQueue
+from tenantry.runtime.waking import Waker
+from tenantry.runtime.workers import run_workers
+
+logger = logging.getLogger(__name__)
+
+RUN_DEADLINE: Final = 120.0
+STUCK_RUN: Final = 240.0
+PRIME_SECONDS: Final = 60.0
+FIRST_PASS_SECONDS: Final = 30.0
+PASSWORD_BYTES: Final = 24
+
+Reconcile = Callable[[Ref], Awaitable[Result]]
+
+
+class Operator:
+    """One running operator."""
+
+    def __init__(self, options: Options) -> None:
+        self._options = options
+        self._clock = SystemClock()
+        self._metrics = Metrics(clock=self._clock, version=__version__, workers=options.workers)
+        self._ledger = Ledger()
+        self._queue = WorkQueue(
+            lane_of=self._lane_of,
+            clock=self._clock,
+            roll=random.random,
+            limit=options.workers,
+            lane_limit=options.workers,
+            observer=self._metrics,
+        )
+        self._waker = Waker(self._queue, self._ledger, options.namespace)
+        self._heartbeat = Heartbeat(clock=self._clock)
+        self._primed = False
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Run until told to stop.
+
+        Raises:
+            ManagementConfigError, IdentityError, KubeError: it can't start.
+        """
+        endpoints = HttpEndpoints(
+            metrics_address=self._options.metrics_address,
+            health_address=self._options.health_address,
+            metrics=self._metrics.expose,
+            live={
+                "event-loop": self._heartbeat.check,
+                "reconciles": no_run_over(STUCK_RUN, lambda: self._queue.longest_run),
+            },
+            ready={"caches": lambda: None if self._primed else "not everything has been listed yet"},
+        )
+        await endpoints.start()
+        kube = await management_client(self._options.kubeconfig, on_request=self._metrics.request_hook("management"))
+        try:
+            await self._serve(kube, stop)
+        finally:
+            await kube.close()
+            await endpoints.stop()
+
+    async def _serve(self, kube: KubeClient, stop: asyncio.Event) -> None:
+        options = self._options
+        identity = await management_id(kube, options.namespace, options.management_id, _new_id)
+        logger.info("tenantry %s starts with management id %s", __version__, identity)
+        cache = ManagementCache(kube, options.namespace, self._waker.changed)
+        self._waker.live = cache
+        targets = TargetPool(
+            management=kube,
+            management_id=identity,
+            allow_loopback=options.allow_loopback_targets,
+            clock=self._clock,
+            on_change=self._waker.target_changed,
+            on_request=self._metrics.request_hook,
+        )
+        servers = ServerPool(allow_loopback=options.allow_loopback_targets)
+        events = EventWriter(kube, self._clock, instance=socket.gethostname())
+        world = World(
+            settings=Settings(management_id=identity, namespace=options.namespace, resync=options.resync),
+            management=kube,
+            live=cache,
+            ledger=self._ledger,
+            targets=targets,
+            servers=servers,
+            clock=self._clock,
+            dns=TxtLookup(options.dns_servers),
+            events=events,
+            wake=self._waker,
+            token=lambda: secrets.token_urlsafe(PASSWORD_BYTES),
+            jitter=lambda seconds: seconds * random.uniform(0.9, 1.1),  # noqa: S311 - spreads load, guards nothing
+        )
+        background = [
+            asyncio.create_task(work, name=name)
+            for name, work in (
+                ("watches", cache.run()),
+                ("events", events.run()),
+                ("heartbeat", self._heartbeat.run()),
+            )
+        ]
+        try:
+            await self._work(world, cache, stop, background)
+        finally:
+            for task in background:
+                task.cancel()
+            await asyncio.gather(*background, return_exceptions=True)
+            await targets.close()
+            await servers.close()
+
+    async def _work(
+        self, world: World, cache: ManagementCache, stop: asyncio.Event, background: list[asyncio.Task[None]]
+    ) -> None:
+        reconcilers = _reconcilers(world)
+        await cache.prime(PRIME_SECONDS)
+        for record in cache.all(TENANT_RECORDS):
+            self._ledger.note(record["metadata"]["name"], record)
+        await self._first_pass(reconcilers, cache)
+        self._primed = True
+        for resource in (*HANDLED, TENANT_RECORDS):
+            self._waker.every(resource)
+        background += [
+            asyncio.create_task(run_kopf(HANDLED, cache.take, cache.relist, self._options.kubeconfig), name="kopf"),
+            asyncio.create_task(self._relist(cache), name="relist"),
+        ]
+        workers = asyncio.create_task(
+            run_workers(
+                self._queue,
+                self._dispatch(world, reconcilers),
+                concurrency=self._options.workers,
+                deadline=RUN_DEADLINE,
+                observer=self._metrics,
+            )
+        )
+        stopping = asyncio.create_task(stop.wait())
+        await asyncio.wait([workers, stopping, *background], return_when=asyncio.FIRST_COMPLETED)
+        for task in background:
+            if task.done() and not task.cancelled() and (error := task.exception()) is not None:
+                logger.error("%s ended: %r", task.get_name(), error)
+        logger.info("stopping: work in hand is finished, nothing new is begun")
+        self._queue.shut_down()
+        await workers
+        stopping.cancel()
+
+    async def _first_pass(self, reconcilers: dict[Resource, Reconcile], cache: ManagementCache) -> None:
+        """Clusters and servers before tenants: else every tenant would first be told that its cluster is not ready."""
+        keys = [
+            Ref(resource, "", body["metadata"]["name"])
+            for resource in (CLUSTERS, DATABASE_SERVERS)
+            for body in cache.all(resource)
+        ]
+
+        async def visit(key: Ref) -> None:
+            try:
+                async with asyncio.timeout(FIRST_PASS_SECONDS):
+                    await reconcilers[key.resource](key)
+            except (KubeError, TimeoutError) as error:
+                logger.warning("%s could not be looked at before the start: %s", key, error)
+
+        await asyncio.gather(*(visit(key) for key in keys))
+
+    async def _relist(self, cache: ManagementCache) -> None:
+        while True:
+            await asyncio.sleep(RELIST_SECONDS)
+            try:
+                await cache.relist()
+            except KubeError as error:
+                logger.warning("the custom resources could not be listed: %s", error.message)
+
+    def _dispatch(self, world: World, reconcilers: dict[Resource, Reconcile]) -> Reconcile:
+        async def dispatch(key: Ref) -> Result:
+            with log_context(cluster=self._lane_of(key)):
+                try:
+                    return await reconcilers[key.resource](key)
+                except ConflictError as error:
+                    logger.info("somebody else wrote meanwhile, looking again: %s", error.message)
+                except KubeError as error:
+                    logger.warning("the management cluster refused or did not answer: %s", error.message)
+                finally:
+                    self._tell_metrics(world, key)
+            return Result(retry=True)
+
+        return dispatch
+
+    def _tell_metrics(self, world: World, key: Ref) -> None:
+        if key.resource == CLUSTERS:
+            target = world.targets.get(key.name)
+            if world.live.get(key) is None:
+                self._metrics.forget_cluster(key.name)
+            else:
+                self._metrics.set_cluster(key.name, reachable=target is not None and target.availability.ok)
+        elif key.resource == DATABASE_SERVERS:
+            server = world.servers.get(key.name)
+            if world.live.get(key) is None:
+                self._metrics.forget_database_server(key.name)
+            else:
+                self._metrics.set_database_server(key.name, reachable=server is not None and server.availability.ok)
+
+    def _lane_of(self, key: Ref) -> str:
+        if key.resource != TENANTS:
+            return ""
+        entry = self._ledger.of_tenant(key)
+        return entry.cluster if entry is not None else ""
+
+
+def _reconcilers(world: World) -> dict[Resource, Reconcile]:
+    return {
+        TENANTS: TenantReconciler(world).reconcile,
+        TENANT_RECORDS: TenantRecordReconciler(world).reconcile,
+        TENANT_PLANS: TenantPlanReconciler(world).reconcile,
+        CLUSTERS: ClusterReconciler(world).reconcile,
+        DATABASE_SERVERS: DatabaseServerReconciler(world).reconcile,
+    }
+
+
+def _new_id() -> str:
+    return secrets.token_hex(8)
+
+
+async def run_operator(options: Options) -> None:
+    """Run in this process until SIGINT or SIGTERM.
+
+    Raises:
+        ManagementConfigError, IdentityError, KubeError: it can't start.
+    """
+    configure_logging(options.log_format, options.log_level)
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop.set)
+    await Operator(options).run(stop)

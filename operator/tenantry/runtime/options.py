@@ -1,0 +1,34 @@
+"""What the operator is started with: the flags of `tenantry operator`, each also an environment variable."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tenantry.api.names import SYSTEM_NAMESPACE
+from tenantry.runtime.logs import LogFormat
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """The flags, as the person who runs the operator gave them.
+
+    Attributes:
+        kubeconfig: Of the management cluster; None for the pod's ServiceAccount, then KUBECONFIG.
+        management_id: None for the one that is kept in the cluster, or a new one on the very first start.
+        metrics_address: `host:port`, `:port`, or `0` for none; as health_address.
+        workers: How many objects are reconciled at the same time.
+        dns_servers: Asked for the proofs of custom hosts; empty for the system's.
+        resync: Seconds after which every object is looked at again.
+    """
+
+    kubeconfig: str | None = None
+    namespace: str = SYSTEM_NAMESPACE
+    management_id: str | None = None
+    metrics_address: str = ":8080"
+    health_address: str = ":8081"
+    workers: int = 32
+    allow_loopback_targets: bool = False
+    dns_servers: tuple[str, ...] = ()
+    resync: float = 600.0
+    log_format: LogFormat = LogFormat.TEXT
+    log_level: str = "INFO"

@@ -1,0 +1,139 @@
+"""Which keys a change wakes: the object itself, and whatever depends on it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from tenantry.api.resources import (
+    CLUSTERS,
+    DATABASE_SERVERS,
+    NAMESPACES,
+    SECRETS,
+    TENANT_PLANS,
+    TENANT_RECORDS,
+    TENANTS,
+    Ref,
+    Resource,
+)
+from tenantry.api.tenantplan import DEFAULT_PLAN
+from tenantry.ports import Json, LiveObjects
+from tenantry.reconcile.ledger import Ledger
+from tenantry.runtime.management import Change
+from tenantry.runtime.queue import WorkQueue
+
+
+class Waker:
+    """Implements `tenantry.ports.Wake`, and knows what hangs on what.
+
+    Attributes:
+        live: The cache of the management cluster; set once that is made.
+    """
+
+    live: LiveObjects
+
+    def __init__(self, queue: WorkQueue, ledger: Ledger, namespace: str) -> None:
+        self._queue = queue
+        self._ledger = ledger
+        self._namespace = namespace
+
+    # --- Wake -----------------------------------------------------------------------------------------------------
+    def wake(self, key: Ref) -> None:
+        """See `Wake`."""
+        self._queue.add(key)
+
+    def every(self, resource: Resource) -> None:
+        """See `Wake`."""
+        for body in self.live.all(resource):
+            self._queue.add(_ref(resource, body))
+
+    def tenants_of_cluster(self, name: str) -> None:
+        """See `Wake`."""
+        for tenant in self._tenants():
+            entry = self._ledger.of_tenant(tenant)
+            if entry is None or entry.cluster == name:
+                self._queue.add(tenant)
+
+    def tenants_of_server(self, name: str) -> None:
+        """See `Wake`."""
+        for tenant in self._tenants():
+            entry = self._ledger.of_tenant(tenant)
+            if entry is None or entry.server == name:
+                self._queue.add(tenant)
+
+    # --- changes on the management cluster ------------------------------------------------------------------------
+    def changed(self, change: Change) -> None:
+        """Wake what a change concerns."""
+        ref, body = change.ref, change.body
+        match ref.resource:
+            case resource if resource == TENANT_RECORDS:
+                self._record_changed(ref, body)
+            case resource if resource == SECRETS:
+                self._secret_changed(ref)
+            case resource if resource == NAMESPACES:
+                self._wake_tenants(lambda tenant: tenant["metadata"]["namespace"] == ref.name)
+            case _:
+                self._queue.add(ref)
+                self._dependants(change)
+
+    def _dependants(self, change: Change) -> None:
+        ref = change.ref
+        if ref.resource == TENANTS:
+            record = self._ledger.record_of(ref)
+            if change.body is None and record is not None:
+                self._queue.add(Ref(TENANT_RECORDS, "", record))
+            return
+        if not change.new_generation and change.body is not None:
+            return  # only a new spec, or the object's end, reaches those that depend on it
+        if ref.resource == CLUSTERS:
+            self.tenants_of_cluster(ref.name)
+        elif ref.resource == DATABASE_SERVERS:
+            self.tenants_of_server(ref.name)
+        elif ref.resource == TENANT_PLANS:
+            self._wake_tenants(lambda tenant: (tenant["spec"].get("plan") or DEFAULT_PLAN) == ref.name)
+
+    def _record_changed(self, ref: Ref, body: Json | None) -> None:
+        former = self._ledger.tenant_of(ref.name)
+        self._ledger.note(ref.name, body)
+        tenant = self._ledger.tenant_of(ref.name) or former
+        self._queue.add(ref)
+        if tenant is not None:
+            self._queue.add(tenant)
+
+    def _secret_changed(self, ref: Ref) -> None:
+        if ref.namespace == self._namespace:
+            self._platform_secret_changed(ref.name)
+            return
+        self._wake_tenants(
+            lambda tenant: (
+                tenant["metadata"]["namespace"] == ref.namespace
+                and any(source["secretRef"]["name"] == ref.name for source in tenant["spec"].get("envFrom") or ())
+            )
+        )
+
+    def _platform_secret_changed(self, name: str) -> None:
+        for body in self.live.all(CLUSTERS):
+            if (body["spec"].get("kubeconfigSecretRef") or {}).get("name") == name:
+                self._queue.add(_ref(CLUSTERS, body))
+        for body in self.live.all(DATABASE_SERVERS):
+            references = (body["spec"].get(field) or {} for field in ("adminSecretRef", "caSecretRef"))
+            if any(reference.get("name") == name for reference in references):
+                self._queue.add(_ref(DATABASE_SERVERS, body))
+
+    # --- changes on a target --------------------------------------------------------------------------------------
+    def target_changed(self, _cluster: str, _ref: Ref, tenant_hash: str, _body: Json | None) -> None:
+        """Somebody changed one of a tenant's objects on its target."""
+        entry = self._ledger.by_hash(tenant_hash)
+        if entry is not None:
+            self._queue.add(entry.tenant)
+
+    def _wake_tenants(self, concerned: Callable[[Json], bool]) -> None:
+        for body in self.live.all(TENANTS):
+            if concerned(body):
+                self._queue.add(_ref(TENANTS, body))
+
+    def _tenants(self) -> list[Ref]:
+        return [_ref(TENANTS, body) for body in self.live.all(TENANTS)]
+
+
+def _ref(resource: Resource, body: Json) -> Ref:
+    return Ref(resource, body["metadata"].get("namespace", ""), body["metadata"]["name"])

@@ -1,0 +1,3 @@
+"""What all test rooms share: the plugin that starts test servers when the first test asks for them."""
+
+pytest_plugins = ("tests.controlplane.plugin",)

@@ -1,0 +1,106 @@
+"""Fixtures with real servers: two control planes and two PostgreSQL servers a session, own names for each test."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterator
+from contextlib import ExitStack
+from typing import Any, Protocol
+
+import pytest
+from tests.controlplane.access import ClusterAccess
+from tests.controlplane.binaries import Binaries
+from tests.controlplane.cluster import ControlPlane
+from tests.controlplane.existing import given_or_own
+from tests.controlplane.plugin import lend
+from tests.controlplane.postgres import PostgresServer
+from tests.controlplane.postgres_access import PostgresAccess
+from tests.controlplane.postgres_binaries import debian_binaries, wheel_binaries
+
+
+class FreshControlPlane(Protocol):
+    """Starts control planes that belong to one test alone: it may pause, stop and break them."""
+
+    def __call__(self, name: str = "fresh", *, audit: bool = False) -> ControlPlane:
+        """A running one; it is stopped after the test."""
+
+
+class FreshPostgres(Protocol):
+    """Starts PostgreSQL servers that belong to one test alone."""
+
+    def __call__(self, *, tls: bool = False, **options: Any) -> PostgresServer:
+        """A running one (Debian's with TLS, else the wheel's); options as of `PostgresServer`."""
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Build the control plane's binary, if tests that were selected need it, outside every test's time-out."""
+    wanted = {name for item in session.items for name in getattr(item, "fixturenames", ())}
+    own = {name for name in ("management", "target") if isinstance(given_or_own(name), ControlPlane)}
+    if not session.config.option.collectonly and wanted & {"fresh_control_plane", *own}:
+        capture = session.config.pluginmanager.getplugin("capturemanager")
+        with ExitStack() as stack:
+            if capture is not None:
+                stack.enter_context(capture.global_and_fixture_disabled())  # the progress is for the user
+            Binaries.find()
+
+
+@pytest.fixture(scope="session")
+def management(pytestconfig: pytest.Config) -> ClusterAccess:
+    """The management cluster, with our kinds installed, as its administrator. Shared by all tests."""
+    return ClusterAccess.from_json(lend(pytestconfig, "management"))
+
+
+@pytest.fixture(scope="session")
+def target(pytestconfig: pytest.Config) -> ClusterAccess:
+    """A target cluster with deploy/target-rbac.yaml applied, as its administrator. Shared by all tests."""
+    return ClusterAccess.from_json(lend(pytestconfig, "target"))
+
+
+@pytest.fixture(scope="session")
+def postgres(pytestconfig: pytest.Config) -> PostgresAccess:
+    """PostgreSQL 18 without TLS. Shared by all tests."""
+    return PostgresAccess.from_json(lend(pytestconfig, "postgres"))
+
+
+@pytest.fixture(scope="session")
+def postgres_tls(pytestconfig: pytest.Config) -> PostgresAccess:
+    """Debian's PostgreSQL, which takes TLS connections only. Shared by all tests."""
+    return PostgresAccess.from_json(lend(pytestconfig, "postgres_tls"))
+
+
+@pytest.fixture
+def name_prefix() -> str:
+    """Begins the names of what one test makes on shared servers: `t` and 6 hex digits."""
+    return f"t{secrets.token_hex(3)}"
+
+
+@pytest.fixture
+def namespace(management: ClusterAccess, name_prefix: str) -> Iterator[str]:
+    """A new namespace on the management cluster; what is in it goes after the test, which does not wait for that."""
+    name = f"{name_prefix}-workspace"
+    management.kubectl("create", "namespace", name)
+    yield name
+    management.kubectl("delete", "namespace", name, "--wait=false", "--ignore-not-found")
+
+
+@pytest.fixture
+def fresh_control_plane() -> Iterator[FreshControlPlane]:
+    """Control planes of a test's own: about 5 s each, so only for tests that break them."""
+    with ExitStack() as stack:
+
+        def start(name: str = "fresh", *, audit: bool = False) -> ControlPlane:
+            return stack.enter_context(ControlPlane(name, audit=audit))
+
+        yield start
+
+
+@pytest.fixture
+def fresh_postgres() -> Iterator[FreshPostgres]:
+    """PostgreSQL servers of a test's own: about 1 s each."""
+    with ExitStack() as stack:
+
+        def start(*, tls: bool = False, **options: Any) -> PostgresServer:
+            binaries = debian_binaries() if tls else wheel_binaries()
+            return stack.enter_context(PostgresServer(binaries, tls=tls, **options))
+
+        yield start

@@ -1,0 +1,274 @@
+"""Every validation rule of the kinds on a real API server: what it refuses, in which words, and what it lets pass."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Final
+
+import pytest
+from tests.integration.crd_samples import KINDS, MINIMAL, Access, Api, Json, merged, namespace_of, root_schema
+
+LATER: Final = "is not supported yet: leave it out"
+RESERVED_ENV: Final = (
+    "can't set names that start with KUBERNETES_, PG or LD_: programs take orders from them; rename it"
+)
+IN_BOTH: Final = "a name can't be in both env and limits: limits are delivered as env too; take it out of one"
+ENV_KEY: Final = "each key must be 1 to 128 characters long and of the form ^[A-Za-z_][A-Za-z0-9_]*$"
+QUOTA_KEY: Final = "each key must be 1 to 128 characters long and of the form ^[a-z0-9]([a-z0-9./-]*[a-z0-9])?$"
+LABEL_KEY: Final = "each key must be at most 317 characters long"
+EITHER_PLACEMENT: Final = "name either a cluster, or a region and an environment (one of the two is enough)"
+SUBJECTS: Final = "subjects can't start with system: (Kubernetes' own users and groups); name the person or group"
+SELECTOR: Final = "selector must be set with from: Selector, and with nothing else"
+EITHER_TLS: Final = "set either clusterIssuer or controllerDefault: true"
+CA: Final = "caSecretRef must be set with sslMode verify-ca or verify-full"
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One rule of one kind. `refused` and `accepted` are merge patches on the kind's minimal spec."""
+
+    kind: str
+    field: str
+    message: str
+    refused: Json
+    accepted: Json
+
+    def __str__(self) -> str:
+        return f"{self.kind}.{self.field}"
+
+
+def binding(*names: str) -> Json:
+    return {"rbac": {"bindings": [{"role": "Edit", "subjects": [{"kind": "User", "name": name} for name in names]}]}}
+
+
+def allowed(**value: Any) -> Json:
+    return {"allowedWorkspaces": {key.rstrip("_"): inner for key, inner in value.items()}}
+
+
+def ingress(**value: Any) -> Json:
+    return {"ingress": {"className": "traefik", **value}}
+
+
+def cases() -> Iterator[Case]:
+    yield from tenant_cases()
+    yield from plan_cases()
+    yield from cluster_cases()
+    yield Case("DatabaseServer", "spec.caSecretRef", CA, {"sslMode": None}, {"sslMode": "require"})
+    yield Case("DatabaseServer", "spec.caSecretRef", CA, {"sslMode": "verify-ca"}, {"caSecretRef": {"name": "ca"}})
+    for kind in ("TenantPlan", "Cluster", "DatabaseServer"):
+        labels = "spec.allowedWorkspaces.selector.matchLabels"
+        selected = allowed(from_="Selector", selector={"matchLabels": {"a": "b"}})
+        too_long = allowed(from_="Selector", selector={"matchLabels": {"k" * 318: "b"}})
+        yield Case(kind, "spec.allowedWorkspaces.selector", SELECTOR, allowed(from_="Selector"), selected)
+        yield Case(kind, "spec.allowedWorkspaces.selector", SELECTOR, allowed(selector={}), allowed(from_="All"))
+        yield Case(kind, "spec.allowedWorkspaces.selector", SELECTOR, allowed(from_="All", selector={}), allowed())
+        yield Case(kind, labels, LABEL_KEY, too_long, selected)
+
+
+def tenant_cases() -> Iterator[Case]:
+    def case(field: str, message: str, refused: Json, accepted: Json | None = None) -> Case:
+        return Case("Tenant", f"spec.{field}", message, refused, accepted or {})
+
+    tier2 = {"tier": "Tier2"}
+    yield case("placement", "Tier2 and Tier3 need a placement", tier2, {"tier": "Tier1"})
+    yield case("placement", "Tier2 and Tier3 need a placement", {"tier": "Tier3"})
+    yield case("tier", "Tier2 and Tier3 are not supported yet: use Tier1", {**tier2, "placement": {"cluster": "c"}})
+    yield case("enabled", f"enabled: false {LATER}", {"enabled": False}, {"enabled": True})
+    yield case("suspend", f"suspend {LATER}", {"suspend": True}, {"suspend": False})
+    yield case("tasks", f"tasks.enabled: false {LATER}", {"tasks": {"enabled": False}}, {"tasks": {"enabled": True}})
+    for field in ("proxy", "backup", "rotation"):
+        yield case(field, f"{field} {LATER}", {field: {}}, {field: None})
+    yield from env_cases("Tenant")
+    yield case("tags", LABEL_KEY, {"tags": {"k" * 318: "v"}}, {"tags": {"k" * 317: "v"}})
+    yield case("quota.hard", QUOTA_KEY, {"quota": {"hard": {"-": 1}}}, {"quota": {"hard": {"requests.cpu": 1}}})
+    both = {"cluster": "c", "region": "r"}
+    yield case("placement", EITHER_PLACEMENT, {"placement": {}}, {"placement": {"cluster": "c"}})
+    yield case("placement", EITHER_PLACEMENT, {"placement": both}, {"placement": {"region": "r"}})
+    yield case("placement", EITHER_PLACEMENT, {"placement": both}, {"placement": {"region": "r", "environment": "e"}})
+    yield case("rbac.bindings[].subjects[].name", SUBJECTS, binding("ann", "system:masters"), binding("ann", "systema"))
+    only = "mode: Dedicated and External are not supported yet: use Shared or None"
+    yield case("database.mode", only, {"database": {"mode": "Dedicated"}}, {"database": {"mode": "Shared"}})
+    yield case("database.mode", only, {"database": {"mode": "External"}}, {"database": {"mode": "None"}})
+    server = {"shared": {"server": "s"}}
+    goes_with = "shared goes with mode: Shared only"
+    yield case("database.shared", goes_with, {"database": server}, {"database": {"mode": "Shared", **server}})
+    yield case("database.shared", goes_with, {"database": {"mode": "None", **server}}, {"database": {"mode": "None"}})
+    for member in ("dedicated", "external"):
+        message = f"{member} is not supported yet: use mode: Shared"
+        yield case(f"database.{member}", message, {"database": {member: {}}})
+    yield case("database.externalAccess", f"externalAccess {LATER}", {"database": {"externalAccess": {}}})
+    yield case("deletion.policy", "policy: Retain is not supported yet: use Delete", {"deletion": {"policy": "Retain"}})
+    window = "a window other than 0s is not supported yet: a deleted tenant is gone at once; use 0s"
+    yield case("deletion.window", window, {"deletion": {"window": "24h"}}, {"deletion": {"window": "0s"}})
+    for field in ("finalBackup", "protected"):
+        message = f"{field} is not supported yet: use false"
+        yield case(f"deletion.{field}", message, {"deletion": {field: True}}, {"deletion": {field: False}})
+
+
+def env_cases(kind: str) -> Iterator[Case]:
+    for field in ("env", "limits"):
+        for name in ("KUBERNETES_HOST", "PGPASSWORD", "LD_PRELOAD"):
+            accepted = {field: {name.lower(): "1", "MY_" + name: "1"}}
+            yield Case(kind, f"spec.{field}", f"{field} {RESERVED_ENV}", {field: {name: "1"}}, accepted)
+        for name in ("", "1A", "A-B", "A" * 129):
+            yield Case(kind, f"spec.{field}", ENV_KEY, {field: {name: "1"}}, {field: {"A" * 128: "1", "_a1": "1"}})
+    accepted = {"env": {"A": "1"}, "limits": {"B": "1"}}
+    yield Case(kind, "spec.limits", IN_BOTH, {"env": {"A": "1", "B": "1"}, "limits": {"B": "2"}}, accepted)
+
+
+def plan_cases() -> Iterator[Case]:
+    for field, value in (("maxTenants", 1), ("sizes", {}), ("backup", {}), ("deletion", {})):
+        yield Case("TenantPlan", f"spec.{field}", f"{field} {LATER}", {field: value}, {field: None})
+    waves = "rollout.type: Waves is not supported yet: changes of a plan reach its tenants at once; use Immediate"
+    at_once = {"rollout": {"type": "Immediate"}}
+    yield Case("TenantPlan", "spec.rollout", waves, {"rollout": {"type": "Waves"}}, at_once)
+    yield from env_cases("TenantPlan")
+    cpu = {"requests.cpu": "1", "count/configmaps": 2}
+    ceilings = {"ceilings": {"quota": cpu, "limits": {"A": "1"}}}
+    yield Case("TenantPlan", "spec.quota.hard", QUOTA_KEY, {"quota": {"hard": {"cpu.": 1}}}, {"quota": {"hard": cpu}})
+    yield Case("TenantPlan", "spec.ceilings.quota", QUOTA_KEY, {"ceilings": {"quota": {"CPU": 1}}}, ceilings)
+    yield Case("TenantPlan", "spec.ceilings.limits", ENV_KEY, {"ceilings": {"limits": {"a.b": "1"}}}, ceilings)
+
+
+def cluster_cases() -> Iterator[Case]:
+    def case(field: str, message: str, refused: Json, accepted: Json | None = None) -> Case:
+        return Case("Cluster", f"spec.{field}", message, refused, accepted or {})
+
+    yield case("type", "type: run is not supported yet: use standard", {"type": "run"}, {"type": "standard"})
+    yield case("endpoints", f"endpoints {LATER}", {"endpoints": {"a": "b"}})
+    yield case("endpoints", "each key must be at most 63 characters long", {"endpoints": {"k" * 64: "b"}})
+    yield case("backupStore", f"backupStore {LATER}", {"backupStore": "s"})
+    template = {"domain": None, "hostTemplate": "{tenant}.{domain}"}
+    fixed = {"domain": None, "hostTemplate": "{tenant}.example.com"}
+    yield case("domain", "domain must be set where hostTemplate uses {domain}", template, fixed)
+    gateway = {"gatewayRef": {"namespace": "n", "name": "g"}}
+    yield case("ingress.gatewayRef", "gatewayRef is not supported yet: use className", ingress(**gateway), ingress())
+    yield case("ingress.className", "className must be set", {"ingress": {}}, ingress())
+    issuer, own = {"clusterIssuer": "letsencrypt"}, {"controllerDefault": True}
+    yield case("ingress.tls", EITHER_TLS, ingress(tls={}), ingress(tls=issuer))
+    yield case("ingress.tls", EITHER_TLS, ingress(tls=issuer | own), ingress(tls=own))
+    yield case("ingress.tls", EITHER_TLS, ingress(tls={"controllerDefault": False}), ingress(tls=issuer))
+
+
+ALL_CASES: Final = tuple(cases())
+
+NAMES: Final = {
+    "the name can have at most 40 characters: hosts, namespaces and records are derived from it": ("a" * 41, "a" * 40),
+    "the name can't have dots: it becomes one label of a host name; use dashes": ("a.b", "a-b"),
+    "the name is reserved: choose one that is not a namespace of Kubernetes or of the operator": (
+        "kube-acme", "acme-kube",
+    ),
+}  # fmt: skip
+"""Message: (a name that is refused, one that is not)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A rule on updates: a stored spec, changes that are refused and one that is not, as merge patches."""
+
+    kind: str
+    field: str
+    message: str
+    stored: Json
+    refused: Json
+    accepted: Json
+
+    def __str__(self) -> str:
+        return f"{self.kind}.{self.field}"
+
+
+EPHEMERAL: Final = (
+    "Tenant", "spec.ephemeral", "ephemeral can't be changed after creation: say it when you create the tenant",
+)  # fmt: skip
+KUBECONFIG: Final = (
+    "Cluster",
+    "spec.kubeconfigSecretRef",
+    "kubeconfigSecretRef can't be added or removed later: a Cluster is either the management cluster itself or another "
+    "one; register the other cluster under another name",
+)
+SHORT: Final = {"ephemeral": {"ttl": "1h"}}
+OTHER_SECRET: Final = {"kubeconfigSecretRef": {"name": "new"}}
+SECRET: Final = {"kubeconfigSecretRef": {"name": "kc"}}
+CHANGES: Final = (
+    Change(*EPHEMERAL, stored=SHORT, refused={"ephemeral": {"ttl": "2h"}}, accepted={"displayName": "new"}),
+    Change(*EPHEMERAL, stored=SHORT, refused={"ephemeral": None}, accepted={"displayName": "new"}),
+    Change(*EPHEMERAL, stored={}, refused=SHORT, accepted={"displayName": "new"}),
+    Change(*KUBECONFIG, stored=SECRET, refused={"kubeconfigSecretRef": None}, accepted=OTHER_SECRET),
+    Change(*KUBECONFIG, stored={}, refused=SECRET, accepted={"unschedulable": True}),
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def api(management: Access) -> Iterator[Api]:
+    with Api(management.kubeconfig) as api:
+        yield api
+
+
+@pytest.mark.parametrize("case", ALL_CASES, ids=str)
+def test_a_rule_refuses_with_its_message_and_lets_the_rest_pass(api: Api, case: Case) -> None:
+    refused = api.create(
+        case.kind, "sample", merged(MINIMAL[case.kind], case.refused), namespace=namespace_of(case.kind)
+    )
+    assert refused.status == 422, refused.body
+    assert (case.field, case.message) in {(without_indexes(field), message) for field, message in refused.causes}
+
+    accepted = api.create(
+        case.kind, "sample", merged(MINIMAL[case.kind], case.accepted), namespace=namespace_of(case.kind)
+    )
+    assert accepted.status == 201, accepted.body
+
+
+@pytest.mark.parametrize("message", NAMES)
+def test_a_tenants_name_is_refused_with_the_reason(api: Api, message: str) -> None:
+    bad, good = NAMES[message]
+    refused = api.create("Tenant", bad, {}, namespace="default")
+    assert (refused.status, refused.causes) == (422, {("metadata.name", message)})
+    assert api.create("Tenant", good, {}, namespace="default").status == 201
+
+
+@pytest.mark.parametrize("name", ["default", "kube-system", "kube-public", "kube-node-lease", "tenantry-system"])
+def test_a_tenant_cannot_be_called_like_a_namespace_of_the_system(api: Api, name: str) -> None:
+    assert api.create("Tenant", name, {}, namespace="default").status == 422
+
+
+@pytest.mark.parametrize("change", CHANGES, ids=str)
+def test_what_is_said_at_creation_can_be_neither_changed_nor_removed_nor_added(
+    api: Api, namespace: str, name_prefix: str, change: Change
+) -> None:
+    spec = merged(MINIMAL[change.kind], change.stored)
+    created = api.create(
+        change.kind, f"{name_prefix}-c", spec, namespace=namespace_of(change.kind, namespace), dry_run=False
+    )
+    assert created.status == 201, created.body
+    try:
+        refused = api.replace(created.body, merged(created.body["spec"], change.refused))
+        assert (refused.status, refused.causes) == (422, {(change.field, change.message)})
+        assert api.replace(created.body, merged(created.body["spec"], change.accepted)).status == 200
+    finally:
+        api.delete(created.body)
+
+
+def test_no_rule_of_any_kind_is_without_a_test() -> None:
+    tested = {(case.kind, case.field, case.message) for case in ALL_CASES}
+    tested |= {(change.kind, change.field, change.message) for change in CHANGES}
+    tested |= {("Tenant", "metadata.name", message) for message in NAMES}
+    there = {(name, *rule) for name, kind in KINDS.items() for rule in rules_of(root_schema(kind), "")}
+    assert there == tested
+
+
+def rules_of(schema: Json, path: str) -> Iterator[tuple[str, str]]:
+    """(field, message) of all rules of a schema and below."""
+    for rule in schema.get("x-kubernetes-validations", ()):
+        yield f"{path}{rule.get('fieldPath', '')}".removeprefix("."), rule["message"]
+    for name, field in schema.get("properties", {}).items():
+        yield from rules_of(field, f"{path}.{name}")
+    if "items" in schema:
+        yield from rules_of(schema["items"], f"{path}[]")
+    if isinstance(schema.get("additionalProperties"), dict):
+        yield from rules_of(schema["additionalProperties"], f"{path}.*")
+
+
+def without_indexes(field: str) -> str:
+    return re.sub(r"\[\d+\]", "[]", field)

@@ -1,0 +1,122 @@
+"""The operator as a process of its own, as users run it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Self
+
+START_SECONDS = 60.0
+STOP_SECONDS = 30.0
+
+
+def free_port() -> int:
+    """A port of the loopback interface that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class OperatorProcess:
+    """`tenantry operator` with its log in a file.
+
+    Args:
+        kubeconfig: Of the management cluster, as the operator's own identity.
+        log: Appended to, so that restarts are all in one file.
+        flags: More flags.
+    """
+
+    def __init__(self, kubeconfig: Path, log: Path, flags: Sequence[str] = ()) -> None:
+        self._kubeconfig = kubeconfig
+        self._log = log
+        self._flags = tuple(flags)
+        self._process: subprocess.Popen[bytes] | None = None
+        self.port = 0
+
+    @property
+    def pid(self) -> int:
+        """Of the running process."""
+        if self._process is None:
+            raise RuntimeError("the operator is not running")
+        return self._process.pid
+
+    @property
+    def log_text(self) -> str:
+        """All it has logged so far."""
+        return self._log.read_text(errors="replace") if self._log.exists() else ""
+
+    def start(self, *, ready: bool = True) -> Self:
+        """Start it and, unless told otherwise, wait until /readyz says so."""
+        self.port = free_port()
+        address = f"127.0.0.1:{self.port}"
+        command = [
+            sys.executable, "-m", "tenantry", "operator",
+            "--kubeconfig", str(self._kubeconfig),
+            "--metrics-address", address, "--health-address", address,
+            "--allow-loopback-targets",
+            *self._flags,
+        ]  # fmt: skip
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(
+                command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, env={**os.environ, "PYTHONUNBUFFERED": "1"}
+            )
+        if ready:
+            self.wait_ready()
+        return self
+
+    def wait_ready(self, seconds: float = START_SECONDS) -> None:
+        """Wait for /readyz.
+
+        Raises:
+            RuntimeError: it ended, or is not ready in time; with the end of its log.
+        """
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            if self._process is not None and self._process.poll() is not None:
+                break
+            if self.get("/readyz") is not None:
+                return
+            time.sleep(0.05)  # polling a process of its own: nothing tells us
+        raise RuntimeError(f"the operator did not get ready:\n{self.log_text[-3000:]}")
+
+    def get(self, path: str) -> str | None:
+        """The body of one of its endpoints; None while it does not answer with 200."""
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=5) as answer:  # noqa: S310 - loopback
+                return str(answer.read().decode())
+        except (urllib.error.URLError, OSError):
+            return None
+
+    def kill(self) -> None:
+        """SIGKILL: no chance to finish anything."""
+        self._end(signal.SIGKILL)
+
+    def stop(self) -> None:
+        """SIGTERM, and wait for the graceful end."""
+        self._end(signal.SIGTERM)
+
+    def _end(self, number: signal.Signals) -> None:
+        process, self._process = self._process, None
+        if process is None or process.poll() is not None:
+            return
+        process.send_signal(number)
+        try:
+            process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait(STOP_SECONDS)
+            raise RuntimeError(f"the operator did not stop within {STOP_SECONDS:g} s") from None
+
+    def __enter__(self) -> Self:
+        return self if self._process is not None else self.start()
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
