@@ -16,8 +16,8 @@ from tenantry.adapters.kube.kubeconfig import parse_kubeconfig
 from tenantry.adapters.kube.live import LiveCache
 from tenantry.adapters.kube.watch import Pace, Watcher
 from tenantry.api.names import LABEL_MANAGEMENT_ID, LABEL_TENANT_HASH
-from tenantry.api.resources import CONFIG_MAPS, Ref
-from tenantry.ports import UnreachableError
+from tenantry.api.resources import CONFIG_MAPS, Ref, Resource
+from tenantry.ports import KubeError, UnreachableError
 
 if TYPE_CHECKING:
     from tests.integration.conftest import FreshControlPlane
@@ -36,9 +36,15 @@ class Scene:
         self.cache = LiveCache(
             lambda ref, _tenant, body: self.told.put_nowait((ref.name, body)), stamp=(LABEL_MANAGEMENT_ID, stamp)
         )
+        self.faulted = asyncio.Event()
         pace = Pace(sleep=lambda seconds: asyncio.sleep(min(seconds, 0.2)))
         labels = f"{LABEL_MANAGEMENT_ID}={stamp}"
-        self.watcher = Watcher(kube, self.cache, CONFIG_MAPS, labels=labels, pace=pace)
+        self.watcher = Watcher(kube, self.cache, CONFIG_MAPS, labels=labels, pace=pace, on_fault=self.on_fault)
+
+    def on_fault(self, resource: Resource, fault: KubeError) -> None:
+        assert resource == CONFIG_MAPS
+        assert fault.message
+        self.faulted.set()
 
     def config_map(self, name: str, **data: str) -> Json:
         labels = {LABEL_MANAGEMENT_ID: self.stamp, LABEL_TENANT_HASH: "aaaaaaaa"}
@@ -121,8 +127,7 @@ async def test_a_server_that_goes_and_comes_is_caught_up_with(fresh_control_plan
         assert (await scene.next_told())[0] == "before"
         await asyncio.to_thread(plane.stop_apiserver)
         async with asyncio.timeout(DEADLINE):
-            while scene.watcher.last_fault is None:
-                await asyncio.sleep(0.02)
+            await scene.faulted.wait()
         assert isinstance(scene.watcher.last_fault, UnreachableError)
         assert scene.watcher.failing_since is not None
         assert scene.cache.get(Ref(CONFIG_MAPS, "default", "before")) is not None
@@ -139,15 +144,15 @@ async def test_a_server_that_hangs_is_unreachable_within_the_deadline(fresh_cont
     credentials = parse_kubeconfig(plane.access.kubeconfig, now=datetime.now(UTC))
     kube = await connect(credentials, allow_loopback=True, seconds=0.5)
     await kube.version()
-    plane.pause()
+    plane.pause_apiserver()
     try:
         with pytest.raises(UnreachableError, match=r"did not answer within 0\.5 s"):
             await kube.version()
     finally:
-        plane.resume()
+        plane.resume_apiserver()
     async with asyncio.timeout(DEADLINE):
         while not await answers(kube):
-            await asyncio.sleep(0.02)
+            pass
     await kube.close()
 
 

@@ -153,7 +153,7 @@ async def test_a_session_of_the_servers_owner_is_not_ended_but_waited_for(world:
     async with world.superuser(wanted.database) as session:
         with pytest.raises(DatabaseError) as caught:
             await world.admin.drop(wanted)
-        assert caught.value.sqlstate == "42501"
+        assert caught.value.sqlstate == psycopg.errors.ObjectInUse.sqlstate
         await session.execute("SELECT 1")
     await finish(world, wanted)
 

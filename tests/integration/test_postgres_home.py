@@ -77,6 +77,19 @@ async def test_a_database_that_a_killed_operator_left_closed_is_opened(world: Wo
     assert not await world.ask("SELECT has_database_privilege('public', 'tenantry', 'CONNECT')")
 
 
+async def test_a_database_that_is_closed_or_dropped_under_way_is_there_again_for_the_call_after_next(
+    world: World,
+) -> None:
+    await world.admin.probe()
+    for what in ("ALTER DATABASE tenantry ALLOW_CONNECTIONS false", "DROP DATABASE tenantry WITH (FORCE)"):
+        await run(
+            world, what, "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = 'tenantry'"
+        )
+        with pytest.raises(DatabaseError):
+            await world.admin.claims("mgmt-1")
+        assert await world.admin.claims("mgmt-1") == []
+
+
 async def test_any_method_can_be_the_first(world: World) -> None:
     assert await world.admin.claims("mgmt-1") == []
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from typing import Any
 
+import orjson
 import pytest
 
 from tenantry.adapters.kube.live import LiveCache
@@ -313,3 +315,17 @@ def test_bookmarks_are_not_objects(cache: LiveCache, told: Told) -> None:
     cache.take_event(CONFIG_MAPS, WatchEvent("BOOKMARK", {"metadata": {"resourceVersion": "99"}}))
     assert cache.all(CONFIG_MAPS) == []
     assert told.calls == []
+
+
+def test_an_object_in_the_cache_takes_little_more_memory_than_its_json() -> None:
+    objects = [body(number + 1, name=f"n{number}") for number in range(500)]
+    size = sum(len(orjson.dumps(found)) for found in objects)
+    cache = LiveCache(lambda _ref, _tenant, _body: None)
+    tracemalloc.start()
+    try:
+        for found in objects:
+            cache.observe(found)
+        taken, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert taken < size + 500 * 1000

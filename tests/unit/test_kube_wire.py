@@ -11,10 +11,12 @@ import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.controlplane.certificates import Authority
 
 from tenantry.adapters.kube.answers import cleaned, error_of_answer, error_of_failure, secret_values
 from tenantry.adapters.kube.lines import LineSplitter, LineTooLongError
 from tenantry.adapters.kube.shape import checked, collection_of, event_of, parsed, path_of, ref_of
+from tenantry.adapters.kube.tls import client_context
 from tenantry.api.resources import ACCESS_REVIEWS, CONFIG_MAPS, NAMESPACES, SECRETS, Ref
 from tenantry.ports import (
     AlreadyExistsError,
@@ -174,6 +176,19 @@ def test_failures_are_told_in_words(failure: Exception, words: str) -> None:
     error = error_of_failure(failure, 10)
     assert isinstance(error, UnreachableError)
     assert words.lower() in error.message.lower()
+
+
+def test_certificates_that_openssl_does_not_take_are_said_and_leave_no_file_open() -> None:
+    authority = Authority.new("ca")
+    one, other = authority.client("one"), authority.client("other")
+    ca_pem = authority.certificate_pem.encode()
+    with pytest.raises(UnreachableError, match="certificates can't be used: key values mismatch"):
+        client_context(ca_pem, one.certificate_pem.encode(), other.key_pem.encode())
+    context = client_context(ca_pem, one.certificate_pem.encode(), one.key_pem.encode())
+    assert context.verify_mode == ssl.CERT_REQUIRED
+    assert context.check_hostname
+    assert context.minimum_version == ssl.TLSVersion.TLSv1_2
+    assert len(context.get_ca_certs()) == 1
 
 
 # --- words that are safe to show -------------------------------------------------------------------------------

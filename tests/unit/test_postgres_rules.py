@@ -251,6 +251,4 @@ def test_text_is_ordered_by_code_points_on_every_version() -> None:
 
 def test_names_are_quoted_whatever_they_hold() -> None:
     nasty = 'a"; DROP DATABASE postgres; --'
-    assert statements.drop_database(nasty).as_string() == (
-        'DROP DATABASE IF EXISTS "a""; DROP DATABASE postgres; --" WITH (FORCE)'
-    )
+    assert statements.drop_database(nasty).as_string() == ('DROP DATABASE IF EXISTS "a""; DROP DATABASE postgres; --"')

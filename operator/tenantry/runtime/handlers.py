@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import logging
 import os
-from collections.abc import Callable, Iterator
+import threading
+from collections.abc import Awaitable, Callable, Iterator
+from functools import partial
 from typing import Any, Final
 
 import kopf
 
 from tenantry.api.resources import Resource
-from tenantry.ports import Json
+from tenantry.ports import Json, KubeError
 
 logger = logging.getLogger(__name__)
 
@@ -60,6 +63,9 @@ def settings_of() -> kopf.OperatorSettings:
     settings.posting.enabled = False
     settings.scanning.disabled = True
     settings.peering.standalone = True
+    settings.process.ultimate_exiting_timeout = (
+        None  # it would kill the whole process some time after a restart of kopf
+    )
     settings.watching.server_timeout = 300
     settings.watching.connect_timeout = 10
     settings.watching.reconnect_backoff = 1.0
@@ -69,26 +75,65 @@ def settings_of() -> kopf.OperatorSettings:
 
 
 async def run_kopf(
-    resources: tuple[Resource, ...], on_event: OnEvent, on_restart: Callable[[], Any], kubeconfig: str | None
+    resources: tuple[Resource, ...],
+    on_event: OnEvent,
+    *,
+    on_restart: Callable[[], Awaitable[None]],
+    kubeconfig: str | None,
 ) -> None:
-    """Watch until cancelled. What kopf missed while it was down is found by `on_restart`, a list and diff."""
+    """Watch until cancelled.
+
+    kopf runs in a thread and an event loop of its own: when it ends, it cancels every task of its loop, and it takes
+    the process' signals for itself (kopf 1.45, `run_tasks` and `spawn_tasks`). Events come over one by one, in order.
+
+    Args:
+        resources: What to watch.
+        on_event: Told in this loop of every event: the resource, its kind (None in the first list) and the object.
+        on_restart: A list and diff, for what kopf missed while it was down.
+        kubeconfig: Of the management cluster; None where kopf is to look for itself.
+    """
+    logging.getLogger("kopf._core.reactor.running").setLevel(logging.ERROR)  # warns that signals are left to us
     if kubeconfig is not None:
         os.environ["KUBECONFIG"] = kubeconfig  # the only way kopf takes it
-    registry = registry_of(resources, on_event, kubeconfig)
+    loop = asyncio.get_running_loop()
+
+    def hand_over(resource: Resource, kind: str | None, body: Json) -> None:
+        loop.call_soon_threadsafe(on_event, resource, kind, body)
+
+    registry = registry_of(resources, hand_over, kubeconfig)
     while True:
-        stop = asyncio.Event()
-        running = asyncio.create_task(
-            kopf.operator(registry=registry, settings=settings_of(), clusterwide=True, standalone=True, stop_flag=stop)
-        )
+        stop = threading.Event()
+        ended = asyncio.Event()
+        on_end = partial(loop.call_soon_threadsafe, ended.set)
+        thread = threading.Thread(target=_run_here, args=(registry, stop, on_end), name="kopf", daemon=True)
+        thread.start()
         try:
-            await asyncio.shield(running)
-            logger.error("the watch on the custom resources ended; it is started again")
+            await ended.wait()
         except asyncio.CancelledError:
             stop.set()
-            await asyncio.wait([running], timeout=STOP_SECONDS)
-            running.cancel()
+            await asyncio.to_thread(thread.join, STOP_SECONDS)
             raise
-        except Exception:
-            logger.exception("the watch on the custom resources failed; it is started again")
+        logger.error("the watch on the custom resources ended; it is started again in %g s", RESTART_SECONDS)
         await asyncio.sleep(RESTART_SECONDS)
+        await _caught_up(on_restart)
+
+
+def _run_here(registry: kopf.OperatorRegistry, stop: threading.Event, on_end: Callable[[], object]) -> None:
+    """The thread: one life of kopf."""
+    try:
+        asyncio.run(
+            kopf.operator(registry=registry, settings=settings_of(), clusterwide=True, standalone=True, stop_flag=stop)
+        )
+    except Exception:
+        logger.exception("the watch on the custom resources failed")
+    finally:
+        with contextlib.suppress(RuntimeError):  # the other loop is closed: the process ends
+            on_end()
+
+
+async def _caught_up(on_restart: Callable[[], Awaitable[None]]) -> None:
+    """What happened meanwhile is found by lists; if these fail too, the next relist finds it."""
+    try:
         await on_restart()
+    except KubeError as error:
+        logger.warning("the custom resources could not be listed: %s", error.message)

@@ -155,7 +155,7 @@ class Operator:
         for resource in (*HANDLED, TENANT_RECORDS):
             self._waker.every(resource)
         background += [
-            asyncio.create_task(run_kopf(HANDLED, cache.take, cache.relist, self._options.kubeconfig), name="kopf"),
+            asyncio.create_task(self._watch(cache), name="kopf"),
             asyncio.create_task(self._relist(cache), name="relist"),
         ]
         workers = asyncio.create_task(
@@ -193,6 +193,14 @@ class Operator:
                 logger.warning("%s could not be looked at before the start: %s", key, error)
 
         await asyncio.gather(*(visit(key) for key in keys))
+
+    async def _watch(self, cache: ManagementCache) -> None:
+        await run_kopf(
+            HANDLED,
+            cache.take,
+            on_restart=cache.relist,
+            kubeconfig=self._options.kubeconfig,
+        )
 
     async def _relist(self, cache: ManagementCache) -> None:
         while True:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Final
 
 from tenantry.api.resources import (
     CLUSTERS,
@@ -20,6 +21,8 @@ from tenantry.ports import Json, LiveObjects
 from tenantry.reconcile.ledger import Ledger
 from tenantry.runtime.management import Change
 from tenantry.runtime.queue import WorkQueue
+
+COUNTER_SECONDS: Final = 30.0
 
 
 class Waker:
@@ -81,6 +84,8 @@ class Waker:
             record = self._ledger.record_of(ref)
             if change.body is None and record is not None:
                 self._queue.add(Ref(TENANT_RECORDS, "", record))
+            if change.body is None or change.new_generation:
+                self._count_tenants()
             return
         if not change.new_generation and change.body is not None:
             return  # only a new spec, or the object's end, reaches those that depend on it
@@ -90,6 +95,11 @@ class Waker:
             self.tenants_of_server(ref.name)
         elif ref.resource == TENANT_PLANS:
             self._wake_tenants(lambda tenant: (tenant["spec"].get("plan") or DEFAULT_PLAN) == ref.name)
+
+    def _count_tenants(self) -> None:
+        """Plans say how many tenants they have; clusters and servers are looked at often enough anyway."""
+        for body in self.live.all(TENANT_PLANS):
+            self._queue.add_after(_ref(TENANT_PLANS, body), COUNTER_SECONDS)
 
     def _record_changed(self, ref: Ref, body: Json | None) -> None:
         former = self._ledger.tenant_of(ref.name)

@@ -218,5 +218,10 @@ class PostgresAdmin:
     async def _home(self) -> AsyncIterator[Connection]:
         if not self._prepared:
             await self._prepare()
-        async with self._connections.home() as connection:
-            yield connection
+        try:
+            async with self._connections.home() as connection:
+                yield connection
+        except DatabaseError as error:
+            if error.sqlstate in (errors.NO_SUCH_DATABASE, errors.NOT_ACCEPTING):
+                self._prepared = False  # somebody dropped or closed it: the next call puts that right
+            raise

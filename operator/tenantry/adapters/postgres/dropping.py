@@ -19,7 +19,14 @@ _ATTEMPTS: Final = 4
 _INVALID: Final = -2
 """The connection limit of a database whose DROP was interrupted: it can only be dropped again."""
 
-_END_SESSIONS: Final = "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = %s"
+_END_SESSIONS: Final = """
+SELECT pg_terminate_backend(pid, 5000)
+  FROM pg_stat_activity JOIN pg_roles ON pg_roles.oid = usesysid
+ WHERE datname = %s AND backend_type = 'client backend' AND pid <> pg_backend_pid()
+   AND (pg_has_role(usesysid, 'USAGE') OR NOT rolsuper AND pg_has_role('pg_signal_backend', 'USAGE'))
+"""
+"""Those that the admin role may end. DROP DATABASE WITH (FORCE) is not used: it fails on any other, among them an
+autovacuum worker, which the plain one ends by itself."""
 
 _PREPARED: Final = "SELECT gid, owner::text FROM pg_prepared_xacts WHERE database = %s"
 
@@ -44,7 +51,7 @@ async def drop(connections: Connections, wanted: WantedDatabase) -> None:
 
     Raises:
         DatabaseError: if the claim is not in `dropping`, if the database is somebody else's, or if something that is
-            not the operator's to end (a superuser's session, a replication slot) holds it.
+            not the operator's to end (a superuser's session, a replication slot in use) holds it: SQLSTATE 55006.
     """
     async with connections.home() as connection:
         now = await snapshot.read(connection, wanted)
@@ -59,6 +66,7 @@ async def drop(connections: Connections, wanted: WantedDatabase) -> None:
             await _roll_back_prepared(connections, connection, now, wanted)
             if now.database.connection_limit != _INVALID:
                 await connection.execute(_close(wanted.database))
+                await connection.execute(_END_SESSIONS, (wanted.database,))
             await connection.execute(statements.drop_database(wanted.database))
     if own:
         await _drop_roles(connections, own)

@@ -173,8 +173,8 @@ def set_password(login: str, verifier: str) -> sql.Composed:
 
 
 def drop_database(database: str) -> sql.Composed:
-    """DROP DATABASE; ends the sessions that are still there."""
-    return named(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)"), database)
+    """DROP DATABASE; waits some seconds for sessions that are still there."""
+    return named(sql.SQL("DROP DATABASE IF EXISTS {}"), database)
 
 
 def drop_roles(names: Iterable[str]) -> sql.Composed:
