@@ -40,6 +40,7 @@ RBAC: Final = "RBAC"
 """Refused by RBAC; every other refusal is the name of the admission policy that made it."""
 OPERATOR_NAMESPACES: Final = "tenantry-operator-namespaces"
 OPERATOR_WRITES: Final = "tenantry-operator-writes"
+OPERATOR_BINDINGS: Final = "tenantry-operator-bindings"
 STAMPED_OBJECTS: Final = "tenantry-stamped-objects"
 HOSTS: Final = "tenantry-hosts"
 SERVICE_TYPES: Final = "tenantry-services"
@@ -49,6 +50,7 @@ _POLICY = re.compile(r"ValidatingAdmissionPolicy '([^']+)'")
 _RBAC = re.compile(r'User "[^"]+" cannot |attempting to grant RBAC permissions')
 
 POD_SECURITY: Final = {"pod-security.kubernetes.io/enforce": "restricted"}
+AUTHENTICATED: Final = {"kind": "Group", "name": "system:authenticated", "apiGroup": "rbac.authorization.k8s.io"}
 OPERATOR_SUBJECT: Final = {
     "kind": "ServiceAccount", "name": OPERATOR_SERVICE_ACCOUNT, "namespace": SYSTEM_NAMESPACE,
 }  # fmt: skip

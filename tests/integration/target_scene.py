@@ -9,8 +9,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from tests.integration.acting import (
+    AUTHENTICATED,
     CLUSTER_ROLE_BINDINGS,
     HOSTS,
+    OPERATOR_BINDINGS,
     OPERATOR_NAMESPACES,
     OPERATOR_SUBJECT,
     OPERATOR_WRITES,
@@ -179,6 +181,9 @@ def _wait_for_the_operators_policies(scene: Scene) -> None:
     operator, binding = scene.operator, ROLE_BINDINGS.path(scene.foreign, "local")
     eventually(lambda: operator.delete(NAMESPACES.path(name=scene.foreign)).refused_by == OPERATOR_NAMESPACES)
     eventually(lambda: operator.delete(binding).refused_by == OPERATOR_WRITES)
+    to_all = role_binding("any", scene.unbound, CLUSTER_ROLE_TENANT_VIEW, AUTHENTICATED)
+    to_all["metadata"]["labels"] = stamp_labels(scene.identity)
+    _wait_until_refused(operator, ROLE_BINDINGS, to_all, OPERATOR_BINDINGS)
 
 
 def _tenant_namespace(scene: Scene) -> None:

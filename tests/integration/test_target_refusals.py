@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 from tests.integration.acting import (
+    AUTHENTICATED,
     CLUSTER_ROLE_BINDINGS,
     CLUSTER_ROLES,
+    OPERATOR_BINDINGS,
     OPERATOR_NAMESPACES,
     OPERATOR_SUBJECT,
     OPERATOR_WRITES,
@@ -35,7 +37,6 @@ if TYPE_CHECKING:
     from tests.controlplane.access import ClusterAccess
 
 POLICIES = "/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicies"
-AUTHENTICATED = {"kind": "Group", "name": "system:authenticated", "apiGroup": "rbac.authorization.k8s.io"}
 Attempt = Callable[[Scene], Answer]
 
 
@@ -123,10 +124,10 @@ FORBIDDEN: dict[str, tuple[str, Attempt]] = {
     "bind its namespace role in tenantry-system": (OPERATOR_WRITES, lambda s: bound(s, SYSTEM, OPERATOR_IN_NAMESPACE)),
     "bind a tenant's role in kube-system": (OPERATOR_WRITES, lambda s: bound(s, KUBE_SYSTEM, ADMIN)),
     "give its namespace role to a tenant": (
-        OPERATOR_WRITES,
+        OPERATOR_BINDINGS,
         lambda s: bound(s, s.namespace, OPERATOR_IN_NAMESPACE, s.subject("admin")),
     ),
-    "give a tenant's role to everybody": (OPERATOR_WRITES, lambda s: bound(s, s.namespace, ADMIN, AUTHENTICATED)),
+    "give a tenant's role to everybody": (OPERATOR_BINDINGS, lambda s: bound(s, s.namespace, ADMIN, AUTHENTICATED)),
     "change who is in a foreign RoleBinding": (
         OPERATOR_WRITES,
         lambda s: s.operator.patch(ROLE_BINDINGS.path(s.foreign, "local"), {"subjects": [OPERATOR_SUBJECT]}),

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import os
-import signal
 import socket
-import subprocess
 import sys
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Sequence
 from pathlib import Path
+from signal import Signals
 from typing import Self
+
+from tests.controlplane.processes import Server
 
 START_SECONDS = 60.0
 STOP_SECONDS = 30.0
@@ -26,19 +27,31 @@ def free_port() -> int:
 
 
 class OperatorProcess:
-    """`tenantry operator` with its log in a file.
+    """`tenantry operator` with its log in a file. It ends when this process does, and Ctrl-C does not reach it.
 
     Args:
         kubeconfig: Of the management cluster, as the operator's own identity.
         log: Appended to, so that restarts are all in one file.
         flags: More flags.
+        stop_seconds: What it gets for its graceful end.
+        remove: The folder to delete when this process dies without having stopped the operator.
     """
 
-    def __init__(self, kubeconfig: Path, log: Path, flags: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        kubeconfig: Path,
+        log: Path,
+        flags: Sequence[str] = (),
+        *,
+        stop_seconds: float = STOP_SECONDS,
+        remove: Path | None = None,
+    ) -> None:
         self._kubeconfig = kubeconfig
         self._log = log
         self._flags = tuple(flags)
-        self._process: subprocess.Popen[bytes] | None = None
+        self._stop_seconds = stop_seconds
+        self._remove = remove
+        self._process: Server | None = None
         self.port = 0
 
     @property
@@ -47,6 +60,11 @@ class OperatorProcess:
         if self._process is None:
             raise RuntimeError("the operator is not running")
         return self._process.pid
+
+    @property
+    def running(self) -> bool:
+        """Whether the process is there."""
+        return self._process is not None and self._process.running()
 
     @property
     def log_text(self) -> str:
@@ -64,10 +82,14 @@ class OperatorProcess:
             "--allow-loopback-targets",
             *self._flags,
         ]  # fmt: skip
-        with self._log.open("ab") as log:
-            self._process = subprocess.Popen(
-                command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, env={**os.environ, "PYTHONUNBUFFERED": "1"}
-            )
+        self._process = Server(
+            "the operator",
+            command,
+            log=self._log,
+            remove=self._remove,
+            on_orphan=Signals.SIGTERM,
+            environment={**os.environ, "PYTHONUNBUFFERED": "1"},
+        )
         if ready:
             self.wait_ready()
         return self
@@ -80,7 +102,7 @@ class OperatorProcess:
         """
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
-            if self._process is not None and self._process.poll() is not None:
+            if not self.running:
                 break
             if self.get("/readyz") is not None:
                 return
@@ -90,30 +112,30 @@ class OperatorProcess:
     def get(self, path: str) -> str | None:
         """The body of one of its endpoints; None while it does not answer with 200."""
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=5) as answer:  # noqa: S310 - loopback
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=5) as answer:
                 return str(answer.read().decode())
         except (urllib.error.URLError, OSError):
             return None
 
     def kill(self) -> None:
         """SIGKILL: no chance to finish anything."""
-        self._end(signal.SIGKILL)
+        process, self._process = self._process, None
+        if process is not None:
+            process.stop(Signals.SIGKILL)
 
     def stop(self) -> None:
-        """SIGTERM, and wait for the graceful end."""
-        self._end(signal.SIGTERM)
+        """SIGTERM, and wait for the graceful end.
 
-    def _end(self, number: signal.Signals) -> None:
+        Raises:
+            RuntimeError: it did not end in time and was killed.
+        """
         process, self._process = self._process, None
-        if process is None or process.poll() is not None:
+        if process is None:
             return
-        process.send_signal(number)
-        try:
-            process.wait(STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait(STOP_SECONDS)
-            raise RuntimeError(f"the operator did not stop within {STOP_SECONDS:g} s") from None
+        begun = time.monotonic()
+        process.stop(Signals.SIGTERM, grace=self._stop_seconds)
+        if time.monotonic() - begun >= self._stop_seconds:
+            raise RuntimeError(f"the operator did not stop within {self._stop_seconds:g} s")
 
     def __enter__(self) -> Self:
         return self if self._process is not None else self.start()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from hypothesis import given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tenantry.adapters.kube.live import LiveCache
@@ -121,7 +121,9 @@ def take_step(step: str, number: int, server: Server, client: Client) -> None:
             client.hear_list()
 
 
+@settings(max_examples=200)
 @given(STEPS)
+@example([("own", 0), ("delete", 0), ("ask", 0), ("list", 0)])
 def test_in_the_end_the_newest_is_kept_and_the_dead_are_dead(steps: list[tuple[str, int]]) -> None:
     server = Server()
     client = Client(server)
@@ -139,6 +141,7 @@ def test_in_the_end_the_newest_is_kept_and_the_dead_are_dead(steps: list[tuple[s
         assert client.cache.of_tenant(f"tenant-{name}") == there
 
 
+@settings(max_examples=200)
 @given(STEPS)
 def test_all_that_others_do_is_told_and_nothing_that_we_do(steps: list[tuple[str, int]]) -> None:
     server = Server()

@@ -28,6 +28,7 @@ from tenantry.reconcile.apply import Applier
 from tenantry.reconcile.world import World
 
 CREATING, READY, DROPPING = "creating", "ready", "dropping"
+TOO_MANY_CONNECTIONS = "53300"
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,9 +164,9 @@ class DatabaseProvisioning:
         connection = self._connection(login, password or self._world.token())
         await applier.apply_secret(database_secret(self._identity, self._namespace, connection), secret)
         try:
-            if fresh or not await admin.login_works(wanted, login, connection.password):
+            if fresh or not await self._login_works(connection):
                 await admin.set_password(wanted, login, connection.password)
-                if not await admin.login_works(wanted, login, connection.password):
+                if not await self._login_works(connection):
                     raise Waiting(
                         ConditionType.DATABASE_READY,
                         Reason.LOGIN_FAILED,
@@ -177,6 +178,16 @@ class DatabaseProvisioning:
             raise self._unreachable(error) from error
         except DatabaseError as error:
             raise _refused(error) from error
+
+    async def _login_works(self, connection: DatabaseConnection) -> bool:
+        try:
+            return await self._shared.server.admin.login_works(
+                self._shared.wanted, connection.username, connection.password
+            )
+        except DatabaseError as error:
+            if error.sqlstate == TOO_MANY_CONNECTIONS:
+                return True  # counted only after the password was found right: the tenant uses all it has
+            raise
 
     def _check(self, state: DatabaseState, secret: Json | None) -> None:
         claim, wanted = state.claim, self._shared.wanted

@@ -29,7 +29,6 @@ logger = logging.getLogger(__name__)
 HANDLED: Final = (TENANTS, CLUSTERS, DATABASE_SERVERS, TENANT_PLANS)
 """The kinds that people write: watched by kopf."""
 WATCH_RESTART: Final = 5.0
-RELIST_SECONDS: Final = 1800.0
 
 
 @dataclass(frozen=True, slots=True)

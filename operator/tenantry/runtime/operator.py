@@ -34,7 +34,7 @@ from tenantry.runtime.handlers import run_kopf
 from tenantry.runtime.health import Heartbeat, no_run_over
 from tenantry.runtime.http import HttpEndpoints
 from tenantry.runtime.logs import configure_logging, log_context
-from tenantry.runtime.management import HANDLED, RELIST_SECONDS, ManagementCache
+from tenantry.runtime.management import HANDLED, ManagementCache
 from tenantry.runtime.metrics import Metrics
 from tenantry.runtime.options import Options
 from tenantry.runtime.queue import WorkQueue
@@ -204,7 +204,7 @@ class Operator:
 
     async def _relist(self, cache: ManagementCache) -> None:
         while True:
-            await asyncio.sleep(RELIST_SECONDS)
+            await asyncio.sleep(self._options.resync)
             try:
                 await cache.relist()
             except KubeError as error:

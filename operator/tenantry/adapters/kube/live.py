@@ -70,7 +70,7 @@ class LiveCache:
         self._kinds: dict[Resource, dict[tuple[str, str], _Entry]] = {}
         self._tenants: dict[str, set[Ref]] = {}
         self._flights: dict[Ref, _Flight] = {}
-        self._since: dict[tuple[Resource, str], int] = {}
+        self._listed: dict[tuple[Resource, str], int] = {}
         self._learned = 0
 
     # --- reading ----------------------------------------------------------------------------------------------
@@ -101,7 +101,8 @@ class LiveCache:
         if flight := self._flights.get(ref):
             flight.answer = max(flight.answer, version)
             flight.gone = False
-        self._take(ref, body, version)
+        if not self._was_not_listed(ref, version):
+            self._take(ref, body, version)
 
     def forget(self, ref: Ref, *, uid: str = "") -> None:
         """Take out an object that an own delete removed or a read did not find; notifies nobody.
@@ -153,8 +154,9 @@ class LiveCache:
         if event.type == "BOOKMARK":
             return
         ref, version = _ref(resource, event.object), _version(event.object)
-        gone = event.type == "DELETED"
-        self._report(ref, self._end(ref, version) if gone else self._take(ref, event.object, version))
+        if not self._was_not_listed(ref, version):
+            gone = event.type == "DELETED"
+            self._report(ref, self._end(ref, version) if gone else self._take(ref, event.object, version))
 
     def replace_all(
         self, resource: Resource, items: Iterable[Json], resource_version: str, *, namespace: str = "", since: int = 0
@@ -172,8 +174,7 @@ class LiveCache:
         listed = int(resource_version)
         known = self._kinds.setdefault(resource, {})
         scope = {key: entry for key, entry in known.items() if not namespace or key[0] == namespace}
-        last_since = self._since.get((resource, namespace))
-        self._since[resource, namespace] = since
+        first = (resource, namespace) not in self._listed
         settled = [entry for entry in scope.values() if entry.learned <= since]
         if any(entry.version > listed for entry in settled):
             for entry in settled:
@@ -184,14 +185,22 @@ class LiveCache:
             scope.pop((ref.namespace, ref.name), None)
             news[ref] = self._take(ref, body, _version(body), since)
         for (where, name), entry in scope.items():
-            if entry.raw and entry.version <= listed:
+            if entry.version > listed or (entry.presumed and entry.learned > since):
+                continue
+            if entry.raw:
                 ref = Ref(resource, where, name)
                 news[ref] = self._end(ref, listed)
-            elif not entry.raw and last_since is not None and entry.learned <= last_since:
-                del known[where, name]  # a tombstone of two lists ago: nothing older can still be under way
-        if last_since is not None:
+            else:
+                del known[where, name]  # from now on the list's own version says that it is dead
+        self._listed[resource, namespace] = listed
+        if not first:
             for ref, tenants in news.items():
                 self._report(ref, tenants)
+
+    def _was_not_listed(self, ref: Ref, version: int) -> bool:
+        """Whether a complete list, at this version or later, did not have the object: then it was dead by then."""
+        scopes = ((ref.resource, ""), (ref.resource, ref.namespace))
+        return self._entry(ref) is None and any(version <= self._listed.get(scope, -1) for scope in scopes)
 
     # --- the one way in ---------------------------------------------------------------------------------------
     def _take(self, ref: Ref, body: Json, version: int, since: int = 0) -> set[str]:
