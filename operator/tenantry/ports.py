@@ -59,7 +59,7 @@ class ExpiredError(KubeError):
 
 
 class UnreachableError(KubeError):
-    """No usable answer: connection refused or reset, time-out, TLS failure, 5xx, 429, or an answer that is not Kubernetes'.
+    """No usable answer: refused, reset, time-out, TLS failure, 5xx, 429, or an answer that is not Kubernetes'.
 
     Attributes:
         retry_after: Seconds the server asked for, or None.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from typing import Any
 
@@ -62,7 +63,10 @@ def _plain(body: dict[str, Any]) -> dict[str, Any]:
     if body["kind"] == "ConfigMap" and "host" in metadata.get("labels", {}).get("tenantry.io/claim", ""):
         plain["metadata"]["name"] = "host-claim"  # a digest of a host
     if body["kind"] == "Secret":
-        plain["data"] = {key: "***" if key in RANDOM_KEYS else value for key, value in body.get("data", {}).items()}
+        plain["data"] = {
+            key: "***" if key in RANDOM_KEYS else base64.b64decode(value).decode()
+            for key, value in body.get("data", {}).items()
+        }
     if body["kind"] == "NetworkPolicy" and metadata["name"] == "tenant-database":
         for rule in plain["spec"]["egress"]:
             rule.pop("ports")

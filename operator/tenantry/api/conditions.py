@@ -87,6 +87,7 @@ class Reason(StrEnum):
     HOSTNAME_CONFLICT = "HostnameConflict"
     HOST_NOT_ALLOWED = "HostNotAllowed"
     HOST_NOT_VERIFIED = "HostNotVerified"
+    HOST_STILL_NAMED = "HostStillNamed"
     INGRESS_CLASS_NOT_FOUND = "IngressClassNotFound"
     NO_DOMAIN = "NoDomain"
     ADDRESS_PENDING = "AddressPending"

@@ -6,6 +6,7 @@ import click
 
 from tenantry import __version__
 from tenantry.cli.cluster import cluster
+from tenantry.cli.crds import crds
 from tenantry.cli.operator import operator
 
 
@@ -17,3 +18,4 @@ def main() -> None:
 
 main.add_command(operator)
 main.add_command(cluster)
+main.add_command(crds)

@@ -76,7 +76,14 @@ def transition_time(kind: ConditionType, status: str, previous: Sequence[Conditi
 
 def _worst(outcomes: Iterable[Outcome]) -> Outcome | None:
     bad = [outcome for outcome in outcomes if outcome.status is not True]
-    return next((outcome for outcome in bad if outcome.terminal), bad[0] if bad else None)
+    return min(bad, key=_weight, default=None)
+
+
+def _weight(outcome: Outcome) -> int:
+    """What was not looked at yet says nothing of why: whatever stopped the pass before it goes first."""
+    if outcome.terminal:
+        return 0
+    return 2 if outcome.reason == Reason.PENDING else 1
 
 
 def _condition(

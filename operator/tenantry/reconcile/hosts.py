@@ -13,7 +13,7 @@ from tenantry.api.names import (
     LABEL_CLAIM,
     SYSTEM_NAMESPACE,
 )
-from tenantry.api.resources import CONFIG_MAPS, Ref
+from tenantry.api.resources import CONFIG_MAPS, INGRESSES, Ref
 from tenantry.decide.conditions import GOOD, Outcome
 from tenantry.decide.hosts import HostRefusal, HostWish, covers, proof_name, proof_value, wildcards_over
 from tenantry.desired.blueprint import ServedHost
@@ -57,12 +57,32 @@ class HostClaims:
         outcome = next((t for t in troubles if t.terminal), troubles[0] if troubles else GOOD)
         return ClaimedHosts(tuple(served), outcome)
 
-    async def release(self, keep: Sequence[ServedHost]) -> None:
-        """Give back every claim of this tenant but those it serves: after its Ingress no longer names them."""
+    async def release(self, keep: Sequence[ServedHost], *, namespace: str) -> Outcome:
+        """Give back every claim of this tenant but those it serves: after its Ingress no longer names them.
+
+        The admission policies only see writes, so an Ingress that the tenant made itself keeps a withdrawn host; while
+        there is one, the claim is kept, or the host would be served by two tenants.
+        """
         kept = {host_claim_name(served.host) for served in keep}
-        for live in self._own_claims():
-            if live["metadata"]["name"] not in kept:
+        leaving = [live for live in self._own_claims() if live["metadata"]["name"] not in kept]
+        if not leaving:
+            return GOOD
+        listing = await self._target.kube.list(INGRESSES, namespace=namespace)
+        named = {host: ingress["metadata"]["name"] for ingress in listing.items for host in _hosts_in(ingress)}
+        outcome = GOOD
+        for live in leaving:
+            host = _host_of(live)
+            if host not in named:
                 await self._give_back(live)
+                continue
+            outcome = Outcome(
+                None,
+                Reason.HOST_STILL_NAMED,
+                f"{host} is no longer this tenant's, but Ingress {named[host]!r} in its namespace still names it; "
+                "take it out there",
+                retry_after=CONFLICT_RETRY,
+            )
+        return outcome
 
     async def _claim_one(self, wish: HostWish) -> Outcome | None:
         ref = Ref(CONFIG_MAPS, SYSTEM_NAMESPACE, host_claim_name(wish.host))
@@ -148,6 +168,12 @@ def _conflict(host: str) -> Outcome:
         terminal=True,
         retry_after=CONFLICT_RETRY,
     )
+
+
+def _hosts_in(ingress: Json) -> set[str]:
+    spec = ingress.get("spec", {})
+    hosts = {rule.get("host", "") for rule in spec.get("rules") or ()}
+    return hosts | {host for tls in spec.get("tls") or () for host in tls.get("hosts") or ()}
 
 
 def _host_of(claim: Json) -> str:

@@ -66,6 +66,7 @@ class TenantReconciler:
             return Result()
         tenant = Tenant.model_validate(body)
         if tenant.deleting:
+            self._verified.pop(self._world.ledger.record_of(key) or "", None)
             return await self._deletion.reconcile(tenant)
         report = Report(self._world, tenant, dict.fromkeys(CONCERNS, PENDING))
         if (expiry := _expiry(tenant)) is not None and expiry <= self._world.clock.now():
@@ -117,14 +118,14 @@ class TenantReconciler:
         if not build.trusted and report.good(ConditionType.SECRETS_READY, ConditionType.DATABASE_READY):
             until = world.clock.monotonic() + world.jitter(world.settings.resync)
             self._verified[placed.record.name] = Verified(build.digest(), until)
-        await claims.release(hosts.served)
-        report.outcomes[ConditionType.INGRESS_READY] = await self._ingress.outcome(
-            placed.target, blueprint, hosts.outcome
-        )
+        released = await claims.release(hosts.served, namespace=blueprint.namespace)
+        trouble = released if hosts.outcome.status is True else hosts.outcome
+        report.outcomes[ConditionType.INGRESS_READY] = await self._ingress.outcome(placed.target, blueprint, trouble)
 
     async def _claim_hosts(self, tenant: Tenant, placed: Placed, claims: HostClaims) -> ClaimedHosts:
-        if placed.cluster.spec.ingress is None or not tenant.spec.ingress.enabled:
+        if placed.cluster.spec.ingress is None:
             return ClaimedHosts((), GOOD)
+        # Claimed also while spec.ingress.enabled is false: a host is the tenant's until it is taken out or purged.
         wishes, refusals = wanted_hosts(
             placed.record.spec.cluster.host, tenant.spec.domains, placed.cluster.spec, placed.plan
         )

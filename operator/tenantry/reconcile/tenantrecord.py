@@ -7,6 +7,7 @@ from tenantry.api.tenantrecord import RecordState, TenantRecord
 from tenantry.decide.halt import Halt, Waiting
 from tenantry.ports import NotFoundError
 from tenantry.reconcile.deletion import Deletion
+from tenantry.reconcile.placing import search
 from tenantry.reconcile.records import remove_record
 from tenantry.reconcile.result import Result
 from tenantry.reconcile.world import World
@@ -32,6 +33,9 @@ class TenantRecordReconciler:
         if await self._is_there(tenant, record):
             return Result()
         if record.spec.state != RecordState.PURGING:
+            if await self._is_empty(record):
+                await remove_record(world, record)  # the Tenant went before anything was made for it
+                return Result()
             # Somebody removed our finalizer by hand: nothing is destroyed that nobody asked to destroy.
             world.events.emit(
                 body,
@@ -49,6 +53,11 @@ class TenantRecordReconciler:
         await remove_record(world, record)
         world.wake.wake(tenant)  # a namesake may have waited for this
         return Result()
+
+    async def _is_empty(self, record: TenantRecord) -> bool:
+        """Whether every cluster and server was searched, and nothing bears the tenant's stamp."""
+        traces = await search(self._world, record.identity)
+        return traces.cluster is None and traces.database is None and not traces.unreachable
 
     async def _is_there(self, tenant: Ref, record: TenantRecord) -> bool:
         """Whether the very Tenant of the record is there, as the API server says and not only the watch."""

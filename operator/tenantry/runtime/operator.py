@@ -98,18 +98,11 @@ class Operator:
 
     async def _serve(self, kube: KubeClient, stop: asyncio.Event) -> None:
         options = self._options
-        identity = await management_id(kube, options.namespace, options.management_id, _new_id)
+        identity = await self._identify(kube)
         logger.info("tenantry %s starts with management id %s", __version__, identity)
         cache = ManagementCache(kube, options.namespace, self._waker.changed)
         self._waker.live = cache
-        targets = TargetPool(
-            management=kube,
-            management_id=identity,
-            allow_loopback=options.allow_loopback_targets,
-            clock=self._clock,
-            on_change=self._waker.target_changed,
-            on_request=self._metrics.request_hook,
-        )
+        targets = self._target_pool(kube, identity)
         servers = ServerPool(allow_loopback=options.allow_loopback_targets)
         events = EventWriter(kube, self._clock, instance=socket.gethostname())
         world = World(
@@ -142,6 +135,26 @@ class Operator:
             await asyncio.gather(*background, return_exceptions=True)
             await targets.close()
             await servers.close()
+
+    async def _identify(self, kube: KubeClient) -> str:
+        """The management id; the connections that looking for it takes are closed again."""
+        searched = self._target_pool(kube, "")
+        try:
+            return await management_id(
+                kube, self._options.namespace, self._options.management_id, new_id=_new_id, targets=searched
+            )
+        finally:
+            await searched.close()
+
+    def _target_pool(self, kube: KubeClient, identity: str) -> TargetPool:
+        return TargetPool(
+            management=kube,
+            management_id=identity,
+            allow_loopback=self._options.allow_loopback_targets,
+            clock=self._clock,
+            on_change=self._waker.target_changed,
+            on_request=self._metrics.request_hook,
+        )
 
     async def _work(
         self, world: World, cache: ManagementCache, stop: asyncio.Event, background: list[asyncio.Task[None]]
