@@ -44,18 +44,26 @@ class ControlPlane:
     """
 
     def __init__(
-        self, name: str = "cluster", *, audit: bool = False, event_ttl: str = "30m", binaries: Binaries | None = None
+        self,
+        name: str = "cluster",
+        *,
+        audit: bool = False,
+        audit_policy: str = POLICY,
+        event_ttl: str = "30m",
+        binaries: Binaries | None = None,
     ) -> None:
         """Nothing is started yet.
 
         Args:
             name: For folders, contexts and messages.
             audit: Keep an audit log of every request.
+            audit_policy: What is in that log, as an audit.k8s.io/v1 Policy; one that names no bodies by default.
             event_ttl: How long Events live, as Go writes durations.
             binaries: None: KUBEBUILDER_ASSETS or the multi-call binary, which may have to be built first.
         """
         self.name = name
         self._audit = audit
+        self._audit_policy = audit_policy
         self._event_ttl = event_ttl
         self._binaries = binaries
         self._folder: DataFolder | None = None
@@ -186,7 +194,7 @@ class ControlPlane:
             "tokens.csv": (
                 f'{self._admin_token},{ADMIN},{ADMIN},"system:masters"\n{self._manager_token},{MANAGER},{MANAGER},""\n'
             ),
-            "audit-policy.yaml": POLICY,
+            "audit-policy.yaml": self._audit_policy,
             "kubeconfig": admin,
             "controller-manager.kubeconfig": manager,
         }

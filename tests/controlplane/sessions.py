@@ -11,6 +11,7 @@ from tests.controlplane.existing import given_or_own
 from tests.controlplane.postgres import PostgresServer
 from tests.controlplane.postgres_binaries import debian_binaries, wheel_binaries
 from tests.controlplane.shared import Startable
+from tests.scene.stage import Stage
 
 REPOSITORY: Final = Path(__file__).resolve().parents[2]
 CRDS: Final = REPOSITORY / "crds"
@@ -71,4 +72,6 @@ def session_servers() -> dict[str, Callable[[], Startable]]:
         "target": lambda: PreparedCluster("target", install_target_rights),
         "postgres": lambda: PostgresServer(wheel_binaries()),
         "postgres_tls": lambda: PostgresServer(debian_binaries(), tls=True),
+        "stage": Stage,
+        "proving": Stage,
     }

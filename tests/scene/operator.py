@@ -33,6 +33,7 @@ class OperatorProcess:
         kubeconfig: Of the management cluster, as the operator's own identity.
         log: Appended to, so that restarts are all in one file.
         flags: More flags.
+        allow_loopback: Targets and database servers may be on this machine.
         stop_seconds: What it gets for its graceful end.
         remove: The folder to delete when this process dies without having stopped the operator.
     """
@@ -43,12 +44,13 @@ class OperatorProcess:
         log: Path,
         flags: Sequence[str] = (),
         *,
+        allow_loopback: bool = True,
         stop_seconds: float = STOP_SECONDS,
         remove: Path | None = None,
     ) -> None:
         self._kubeconfig = kubeconfig
         self._log = log
-        self._flags = tuple(flags)
+        self._flags = (*(("--allow-loopback-targets",) if allow_loopback else ()), *flags)
         self._stop_seconds = stop_seconds
         self._remove = remove
         self._process: Server | None = None
@@ -79,7 +81,6 @@ class OperatorProcess:
             sys.executable, "-m", "tenantry", "operator",
             "--kubeconfig", str(self._kubeconfig),
             "--metrics-address", address, "--health-address", address,
-            "--allow-loopback-targets",
             *self._flags,
         ]  # fmt: skip
         self._process = Server(

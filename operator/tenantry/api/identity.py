@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 HASH_LENGTH = 8
 SHORT_HASH_LENGTH = 6
@@ -34,11 +34,12 @@ class TenantIdentity:
     name: str
     incarnation: int = 1
     epoch: int = 1
+    tenant_hash: str = field(init=False, repr=False)
+    """8 lower-case base32 characters; worked out once, for it is asked for over a hundred times in each reconcile."""
 
-    @property
-    def tenant_hash(self) -> str:
-        """8 lower-case base32 characters."""
-        return base32_digest(self.management_id, self.workspace_uid, self.name, str(self.incarnation))
+    def __post_init__(self) -> None:
+        digest = base32_digest(self.management_id, self.workspace_uid, self.name, str(self.incarnation))
+        object.__setattr__(self, "tenant_hash", digest)
 
     @property
     def tenant_id(self) -> str:
@@ -59,19 +60,19 @@ class TenantIdentity:
 def namespace_name(template: str, identity: TenantIdentity) -> str:
     """The target namespace: the template filled in, cut to 56 characters, ended by `-` and 6 hash characters."""
     stem = template.format(workspace=identity.workspace, tenant=identity.name)
-    stem = stem[:MAX_NAMESPACE_STEM].rstrip("-")
+    stem = stem.lstrip("-")[:MAX_NAMESPACE_STEM].rstrip("-")
     return f"{stem}-{identity.tenant_hash[:SHORT_HASH_LENGTH]}"
 
 
 def default_host(template: str, identity: TenantIdentity, domain: str) -> str:
-    """The tenant's default host; a first label over 63 characters is cut and ends in 6 hash characters."""
+    """The tenant's default host; a label over 63 characters is cut and ends in 6 hash characters."""
     host = template.format(
         workspace=identity.workspace, tenant=identity.name, domain=domain, tenantHash=identity.tenant_hash
     )
-    label, dot, rest = host.partition(".")
-    if len(label) > 63:
-        label = f"{label[: 63 - SHORT_HASH_LENGTH - 1].rstrip('-')}-{identity.tenant_hash[:SHORT_HASH_LENGTH]}"
-    return f"{label}{dot}{rest}"
+    end = f"-{identity.tenant_hash[:SHORT_HASH_LENGTH]}"
+    return ".".join(
+        label if len(label) <= 63 else f"{label[: 63 - len(end)].rstrip('-')}{end}" for label in host.split(".")
+    )
 
 
 def host_claim_name(host: str) -> str:

@@ -81,7 +81,7 @@ def join(  # noqa: PLR0913 - one parameter an option, by click's nature
         here = _target_context(context, target_kubeconfig or kubeconfig_paths(kubeconfig))
         there = kubeconfig_paths(kubeconfig)
         text = asyncio.run(_join(order, here, load_context(there) if there else None, dry_run, output))
-    except (ContextError, JoinError) as error:
+    except (ContextError, JoinError, FileNotFoundError) as error:
         raise click.ClickException(str(error)) from error
     click.echo(text, nl=False)
 

@@ -70,9 +70,20 @@ class Join:
             self._say("not waiting for Ready; tokens of earlier joins are kept until a join sees it")
             return cluster
         cluster = await self._wait(requested_at if plan.existing is not None else None)
-        with asking(self._here):
-            await self._forget_former(plan, kept)
+        if await self._still_ours(plan, text):
+            with asking(self._here):
+                await self._forget_former(plan, kept)
         return cluster
+
+    async def _still_ours(self, plan: Plan, text: str) -> bool:
+        """Whether nobody else joined meanwhile: what may look like a former token could be the one in use."""
+        wanted = plan.secret(text)
+        with asking(self._there):
+            found = await self._management.get(Ref(SECRETS, plan.order.namespace, plan.place[0]))
+        if found.get("data", {}).get(plan.place[1]) == wanted["data"][plan.place[1]]:
+            return True
+        self._say("somebody else joined this cluster meanwhile: former tokens are kept")
+        return False
 
     async def _token(self, plan: Plan) -> tuple[str, str]:
         """The name of the token's Secret (empty where there is none), and the token."""

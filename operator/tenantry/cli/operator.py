@@ -10,9 +10,18 @@ from tenantry.adapters.kube.management import ManagementConfigError
 from tenantry.api.names import SYSTEM_NAMESPACE
 from tenantry.ports import KubeError
 from tenantry.reconcile.identity import IdentityError
+from tenantry.runtime.http import parse_address
 from tenantry.runtime.logs import LogFormat
-from tenantry.runtime.operator import run_operator
 from tenantry.runtime.options import Options
+
+
+def _address(_context: click.Context, _option: click.Parameter, value: str) -> str:
+    """Refuses what is no address before anything is begun."""
+    try:
+        parse_address(value)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from error
+    return value
 
 
 @click.command()
@@ -21,8 +30,12 @@ from tenantry.runtime.options import Options
 )
 @click.option("--namespace", default=SYSTEM_NAMESPACE, show_default=True, help="The operator's own.")
 @click.option("--management-id", help="Who this management cluster is. [default: kept in the cluster]")
-@click.option("--metrics-address", default=":8080", show_default=True, help="host:port, or 0 for none.")
-@click.option("--health-address", default=":8081", show_default=True, help="host:port, or 0 for none.")
+@click.option(
+    "--metrics-address", default=":8080", show_default=True, callback=_address, help="host:port, or 0 for none."
+)
+@click.option(
+    "--health-address", default=":8081", show_default=True, callback=_address, help="host:port, or 0 for none."
+)
 @click.option("--workers", type=click.IntRange(1, 1000), default=32, show_default=True, help="Reconciles at a time.")
 @click.option("--resync", type=click.FloatRange(10), default=600, show_default=True, help="Seconds.")
 @click.option("--allow-loopback-targets", is_flag=True, help="Targets and servers on this machine: for development.")
@@ -31,8 +44,13 @@ from tenantry.runtime.options import Options
 @click.option("--log-level", default="INFO", show_default=True)
 def operator(log_format: str, dns_servers: tuple[str, ...], **flags: object) -> None:
     """Run the operator until it is told to stop (SIGINT or SIGTERM)."""
+    # Imported here: it brings kopf and half of the start-up time, which the other commands can do without.
+    from tenantry.runtime.operator import run_operator  # noqa: PLC0415 - see above
+
     options = Options(log_format=LogFormat(log_format), dns_servers=dns_servers, **flags)  # type: ignore[arg-type]  # click has checked the types
     try:
         asyncio.run(run_operator(options))
     except (ManagementConfigError, IdentityError, KubeError) as error:
         raise click.ClickException(str(error)) from error
+    except OSError as error:  # such as an address that somebody else listens on
+        raise click.ClickException(error.strerror or str(error)) from error

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
+from typing import Final
 
 from tenantry.api.conditions import MAX_MESSAGE, Condition, ConditionType, Reason
 from tenantry.decide.halt import Halt, Terminal, Waiting
+
+TIME_FORMAT: Final = "%Y-%m-%dT%H:%M:%SZ"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +59,9 @@ def summarize(
     change is Ready=False and Stalled. The worst outcome speaks for all; of several, the first in the mapping's order.
     """
     worst = _worst(outcomes.values())
-    ready = Outcome(True, Reason.READY, ready_message) if worst is None else worst
+    ready = Outcome(True, Reason.READY, ready_message)
+    if worst is not None:
+        ready = Outcome(False if worst.terminal else None, worst.reason, worst.message)
     entries: list[tuple[ConditionType, Outcome]] = [(ConditionType.READY, ready)]
     if worst is not None and worst.terminal:
         entries.append((ConditionType.STALLED, Outcome(True, worst.reason, worst.message)))
@@ -69,9 +74,17 @@ def summarize(
 def transition_time(kind: ConditionType, status: str, previous: Sequence[Condition], now: datetime) -> str:
     """The time since when a condition has its status: the former one's where it has not changed."""
     for condition in previous:
-        if condition.type == kind and condition.status == status and condition.last_transition_time:
+        if condition.type == kind and condition.status == status and (since := time_of(condition)) and since <= now:
             return condition.last_transition_time
-    return now.strftime("%Y-%m-%dT%H:%M:%SZ")
+    return now.strftime(TIME_FORMAT)
+
+
+def time_of(condition: Condition) -> datetime | None:
+    """The lastTransitionTime; None where it is no time: a workspace's admin may have written anything there."""
+    try:
+        return datetime.strptime(condition.last_transition_time, TIME_FORMAT).replace(tzinfo=UTC)
+    except ValueError:
+        return None
 
 
 def _worst(outcomes: Iterable[Outcome]) -> Outcome | None:

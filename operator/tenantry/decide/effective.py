@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 
 from tenantry.api.conditions import ConditionType, Reason
 from tenantry.api.effective import Effective
@@ -13,6 +14,10 @@ from tenantry.decide.halt import Terminal
 from tenantry.decide.quantities import parse_quantity
 
 SERVICE_TYPE_QUOTAS = {"NodePort": "services.nodeports", "LoadBalancer": "services.loadbalancers"}
+BUILT_MODES = ("Shared", "None")
+"""The database modes that there are; the others are refused where a Tenant names them, and here where a plan does."""
+_WHOLE = re.compile(r"[0-9]+")
+_FRACTION = re.compile(r"[0-9]+(\.[0-9]+)?")
 
 
 def effective(spec: TenantSpec, plan: str, plan_spec: TenantPlanSpec) -> Effective:
@@ -72,37 +77,54 @@ def _mode(spec: TenantSpec, plan: str, plan_spec: TenantPlanSpec) -> str:
         raise _exceeded(
             f"spec.database.mode: plan {plan!r} does not have {mode}; it has {_listed(plan_spec.allowed_modes)}"
         )
+    if mode not in BUILT_MODES:
+        raise _exceeded(
+            f"spec.database.mode: {mode}, which plan {plan!r} gives by default, is not supported yet; "
+            f"set one of {_listed(BUILT_MODES)} that the plan has"
+        )
     return mode
 
 
 def _limits(spec: TenantSpec, plan: str, plan_spec: TenantPlanSpec) -> dict[str, str]:
     ceilings = plan_spec.ceilings.limits
+    given = {
+        name: value if name not in ceilings or _limit_within(value, ceilings[name]) else ceilings[name]
+        for name, value in plan_spec.limits.items()
+    }
     for name, wanted in spec.limits.items():
         if name in ceilings:
             if not _limit_within(wanted, ceilings[name]):
                 raise _exceeded(
                     f"spec.limits.{name}: {wanted!r} is more than plan {plan!r} gives, which is {_most(ceilings[name])}"
                 )
-        elif "limits" not in plan_spec.overridable and wanted != plan_spec.limits.get(name):
+        elif "limits" not in plan_spec.overridable and wanted != given.get(name):
             raise _exceeded(f"spec.limits.{name}: plan {plan!r} does not let a tenant set it; take it out")
-    return {**plan_spec.limits, **spec.limits}
+    return {**given, **spec.limits}
 
 
 def _limit_within(wanted: str, ceiling: str) -> bool:
-    """Limits are opaque: as numbers where both are, 0 being unlimited; otherwise only the same text is within."""
-    try:
-        want, most = Decimal(wanted), Decimal(ceiling)
-    except InvalidOperation:
-        return wanted == ceiling
-    if not (want.is_finite() and most.is_finite()) or want < 0:
-        return wanted == ceiling
-    return most == 0 or 0 < want <= most
+    """Limits are opaque: as numbers where both are, 0 being unlimited; otherwise only the same text is within.
+
+    Only what every program reads as the same number is one. `0_5` and ` 5` are none, nor is `0.5` where the ceiling is
+    whole: a program that reads whole numbers would take it for 0, which is unlimited.
+    """
+    if wanted == ceiling:
+        return True
+    unlimited = _FRACTION.fullmatch(ceiling) is not None and Decimal(ceiling) == 0
+    number = _FRACTION if unlimited or "." in ceiling else _WHOLE
+    if not (number.fullmatch(wanted) and number.fullmatch(ceiling)):
+        return False
+    return unlimited or 0 < Decimal(wanted) <= Decimal(ceiling)
 
 
 def _quota(spec: TenantSpec, plan: str, plan_spec: TenantPlanSpec) -> dict[str, str]:
     given = {name: str(value) for name, value in plan_spec.quota.hard.items()}
     for kind_quota in SERVICE_TYPE_QUOTAS.values():
         given.setdefault(kind_quota, str(DEFAULT_QUOTA[kind_quota]))
+    for name, ceiling in plan_spec.ceilings.quota.items():
+        # What has no quota is unlimited in Kubernetes, so a ceiling holds for those who ask for nothing, too.
+        if name not in given or parse_quantity(given[name]) > parse_quantity(ceiling):
+            given[name] = str(ceiling)
     own = spec.quota.hard if spec.quota else {}
     for name, wanted in own.items():
         most = plan_spec.ceilings.quota.get(name, given.get(name))

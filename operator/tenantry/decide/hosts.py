@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import fnmatch
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tenantry.api.cluster import ClusterSpec
+from tenantry.api.cluster import DOMAIN_PATTERN, ClusterSpec
 from tenantry.api.conditions import ConditionType, Reason
 from tenantry.api.identity import TenantIdentity, default_host
 from tenantry.api.tenant import Domain
@@ -14,6 +15,7 @@ from tenantry.api.tenantplan import TenantPlanSpec
 from tenantry.decide.halt import Terminal
 
 PROOF_PREFIX = "_tenantry"
+MAX_HOST = 253
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,11 +45,17 @@ def pinned_default_host(cluster: ClusterSpec, identity: TenantIdentity) -> str:
     """The default host at first placement; empty where the cluster gives none.
 
     Raises:
-        Terminal: HostNotAllowed where its first label is reserved on the cluster.
+        Terminal: HostNotAllowed where its first label is reserved on the cluster, or the template gives no valid host.
     """
     if cluster.ingress is None or (cluster.domain is None and "{domain}" in cluster.host_template):
         return ""
     host = default_host(cluster.host_template, identity, cluster.domain or "")
+    if len(host) > MAX_HOST or not re.fullmatch(DOMAIN_PATTERN, host):
+        raise Terminal(
+            ConditionType.INGRESS_READY,
+            Reason.HOST_NOT_ALLOWED,
+            f"the Cluster's hostTemplate gives {host!r}, which is no valid host; it or the domain has to be another",
+        )
     label = host.partition(".")[0]
     if any(fnmatch.fnmatchcase(label, pattern) for pattern in cluster.reserved_hosts):
         raise Terminal(
@@ -99,8 +107,8 @@ def is_under(host: str, domain: str) -> bool:
 
 
 def covers(wildcard: str, host: str) -> bool:
-    """Whether a wildcard claim and another claim are for overlapping hosts."""
-    return wildcard.startswith("*.") and wildcard != host and is_under(host, wildcard[2:])
+    """Whether a wildcard is for another host, or for hosts of another wildcard, too; `*.b.c` is not for `b.c`."""
+    return wildcard.startswith("*.") and wildcard != host and host.removeprefix("*.").endswith(wildcard[1:])
 
 
 def _refusal(host: str, default: str, cluster: ClusterSpec, plan: TenantPlanSpec) -> HostRefusal | None:

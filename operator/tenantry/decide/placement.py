@@ -14,10 +14,15 @@ from tenantry.decide.workspaces import allows
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A cluster and how many tenants are placed on it, by the records."""
+    """A cluster and how many tenants are placed on it, by the records.
+
+    Attributes:
+        available: It answers and takes tenants now.
+    """
 
     cluster: Cluster
     tenants: int
+    available: bool = True
 
 
 def place(
@@ -28,7 +33,8 @@ def place(
 ) -> Cluster:
     """Choose the cluster of a tenant that has none yet.
 
-    Of several that fit by region and environment, the one with the fewest tenants, then the first by name.
+    Of several that fit by region and environment, one that is available, then the one with the fewest tenants, then
+    the first by name.
 
     Raises:
         Waiting: nothing fits yet: the cluster may be registered, allowed or emptied later.
@@ -65,7 +71,7 @@ def place(
             if fitting
             else f"no cluster with {described} that this workspace may use; register one or set spec.placement",
         )
-    return min(open_ones, key=lambda c: (c.tenants, c.cluster.name)).cluster
+    return min(open_ones, key=lambda c: (not c.available, c.tenants, c.cluster.name)).cluster
 
 
 def check_use(cluster: Cluster, workspace_labels: Mapping[str, str]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from decimal import Decimal
+from decimal import ROUND_UP, Context, Decimal
 from typing import Final
 
 from tenantry.api.base import QUANTITY_PATTERN
@@ -26,23 +26,31 @@ _SUFFIXES: Final = {
     "Pi": Decimal(2) ** 50,
     "Ei": Decimal(2) ** 60,
 }
+_NANO: Final = Decimal("1e-9")
+_LARGEST_BINARY: Final = Decimal(2**63 - 1)
+_DIGITS: Final = 100
+"""Enough for every quantity of 32 characters to be computed without rounding."""
 _QUANTITY: Final = re.compile(QUANTITY_PATTERN)
 _PARTS: Final = re.compile(r"^([+-]?[0-9.]+)(?:([eE][+-]?[0-9]+)|([KMGTPE]i|[numkMGTPE]))?$")
 
 
 def parse_quantity(text: str | int) -> Decimal:
-    """The number that a quantity stands for.
+    """The number that a quantity stands for: rounded up to a billionth and, with a binary suffix, capped as there.
 
     Raises:
         ValueError: if it is none (k8s.io/apimachinery/pkg/api/resource).
     """
     written = str(text)
-    parts = _PARTS.match(written) if _QUANTITY.match(written) else None
+    parts = _PARTS.fullmatch(written) if _QUANTITY.fullmatch(written) else None
     if parts is None:
         raise ValueError(f"{written!r} is not a quantity such as 2, 500m or 4Gi")
     number, exponent, suffix = parts.groups()
+    exact = Context(prec=_DIGITS)
     try:
-        return Decimal(number + (exponent or "")) * _SUFFIXES[suffix or ""]
+        value = exact.multiply(Decimal(number + (exponent or "")), _SUFFIXES[suffix or ""])
+        if value != value.to_integral_value():
+            value = value.quantize(_NANO, ROUND_UP, exact)
+        return min(value, _LARGEST_BINARY) if suffix and suffix.endswith("i") else value
     except ArithmeticError as error:
         raise ValueError(f"{written!r} is out of range") from error
 

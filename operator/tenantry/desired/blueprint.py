@@ -71,8 +71,9 @@ class Blueprint:
 
     @property
     def url(self) -> str:
-        """Where the tenant answers; empty without an Ingress."""
-        if not self.serves or self.cluster.ingress is None:
+        """Where the tenant answers; empty without an Ingress, or with wildcards only."""
+        named = next((served for served in self.hosts if not served.host.startswith("*.")), None)
+        if not self.serves or self.cluster.ingress is None or named is None:
             return ""
-        scheme = "https" if self.cluster.ingress.tls or self.hosts[0].tls_secret else "http"
-        return f"{scheme}://{self.hosts[0].host}"
+        scheme = "https" if self.cluster.ingress.tls or named.tls_secret else "http"
+        return f"{scheme}://{named.host}"

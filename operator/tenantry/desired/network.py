@@ -13,8 +13,18 @@ INGRESS_CONTROLLER = "tenant-ingress-controller"
 EGRESS = "tenant-egress"
 DATABASE = "tenant-database"
 
-PRIVATE_V4 = ("10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12", "192.168.0.0/16")
-"""Private, shared, loopback and link-local ranges (RFC 1918, 6598, 3927): pods, nodes and metadata services."""
+PRIVATE_V4 = (
+    "10.0.0.0/8",
+    "100.64.0.0/10",
+    "127.0.0.0/8",
+    "168.63.129.16/32",
+    "169.254.0.0/16",
+    "172.16.0.0/12",
+    "192.0.0.0/24",
+    "192.168.0.0/16",
+)
+"""Private, shared, loopback, link-local and protocol ranges (RFC 1918, 6598, 3927, 6890): pods, nodes and metadata
+services; and the one metadata service at a public address, Azure's WireServer."""
 PRIVATE_V6 = ("::1/128", "fc00::/7", "fe80::/10")
 """Loopback, unique local (with it fd00:ec2::254) and link-local (RFC 4193, 4291)."""
 

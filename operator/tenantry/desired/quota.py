@@ -10,7 +10,7 @@ from tenantry.api.tenantplan import ContainerResources
 from tenantry.desired.blueprint import Blueprint
 from tenantry.desired.stamp import stamped
 
-OVERHEAD = {"count/configmaps": 2, "count/secrets": 2}
+OVERHEAD = {"count/configmaps": 2, "configmaps": 2, "count/secrets": 2, "secrets": 2}
 """What the system and the operator put there themselves: kube-root-ca.crt and tenant-info; the two Secrets."""
 
 
@@ -28,11 +28,14 @@ def resource_quota(blueprint: Blueprint) -> dict[str, Any]:
 def limit_range(blueprint: Blueprint) -> dict[str, Any]:
     """The LimitRange: what a container gets that asks for nothing."""
     container = blueprint.effective.container
+    most = _resources(container.max) if container.max else {}
+    default = {**most, **_resources(container.default)}
     limit = {
         "type": "Container",
-        "default": _resources(container.default),
-        "defaultRequest": _resources(container.default_request),
-        "max": _resources(container.max) if container.max else {},
+        # What is not said is said as the API server would: what it adds to a list would look like somebody's change.
+        "default": default,
+        "defaultRequest": {**default, **_resources(container.default_request)},
+        "max": most,
     }
     return stamped(
         LIMIT_RANGES,

@@ -56,6 +56,12 @@ def stamped(
 
 
 def bears_stamp(live: Mapping[str, Any], identity: TenantIdentity) -> bool:
-    """Whether an object on a target is this very tenant's."""
-    labels = live.get("metadata", {}).get("labels", {})
-    return all(labels.get(key) == value for key, value in stamp_labels(identity).items())
+    """Whether an object on a target is this very tenant's.
+
+    The hash alone does not say so: 40 bits can be searched for a name that gives the hash of another tenant.
+    """
+    metadata = live.get("metadata") or {}
+    labels, annotations = metadata.get("labels") or {}, metadata.get("annotations") or {}
+    return all(labels.get(key) == value for key, value in stamp_labels(identity).items()) and (
+        annotations.get(ANNOTATION_TENANT_ID, identity.tenant_id) == identity.tenant_id
+    )

@@ -71,7 +71,7 @@ class ClusterReconciler:
         if target is None:
             return _Connected(None, None)
         try:
-            facts = await self._probe(target)
+            facts = await self._probe(target, cluster)
         except UnauthorizedError as error:
             outcomes[ConditionType.REACHABLE] = GOOD
             outcomes[ConditionType.CREDENTIALS_VALID] = Outcome(
@@ -128,10 +128,12 @@ class ClusterReconciler:
         outcomes[ConditionType.CREDENTIALS_VALID] = GOOD
         return target
 
-    async def _probe(self, target: Target) -> ClusterFacts:
-        """Ask for all rights now and then, otherwise only whether it answers and who it is."""
+    async def _probe(self, target: Target, cluster: Cluster) -> ClusterFacts:
+        """Ask for all rights now and then and on request, otherwise only whether it answers and who it is."""
         now = self._world.clock.monotonic()
-        due = self._fully_probed.get(target.name, 0.0) <= now or target.facts is None or bool(target.facts.missing)
+        asked = cluster.metadata.annotations.get(ANNOTATION_REQUESTED_AT) != cluster.status.last_handled_reconcile_at
+        due = asked or self._fully_probed.get(target.name, 0.0) <= now
+        due = due or target.facts is None or bool(target.facts.missing)
         facts = await target.probe(self._needed if due else ())
         if due and not facts.missing:
             self._fully_probed[target.name] = now + self._world.settings.full_probe
@@ -189,7 +191,7 @@ class ClusterReconciler:
             # else: one probe that failed is no outage; the breaker counts them
             now = target.availability
         self._told[cluster.name] = now
-        if told is not None and told != now:
+        if told != now:
             self._world.wake.tenants_of_cluster(cluster.name)
 
     async def _report(
@@ -226,7 +228,7 @@ class ClusterReconciler:
             outcome = Outcome(
                 None,
                 Reason.IN_USE,
-                f"{count} tenants are on this cluster; it is let go when they are deleted or moved",
+                f"it is let go when the tenants on it ({count}) are deleted or moved",
             )
             status = cluster.status.model_copy(
                 update={

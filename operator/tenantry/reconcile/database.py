@@ -17,6 +17,7 @@ from tenantry.desired.database import database_secret
 from tenantry.desired.encoding import decoded
 from tenantry.ports import (
     DatabaseAdmin,
+    DatabaseClaim,
     DatabaseError,
     DatabaseState,
     DatabaseUnreachableError,
@@ -48,8 +49,10 @@ class SharedDatabase:
         return (f"{address}/{128 if ':' in address else 32}",)
 
 
-def choose_server(world: World, name: str, labels: dict[str, str]) -> tuple[DatabaseServer, Server]:
-    """The server of that name, if this workspace may use it and it is there.
+def choose_server(
+    world: World, name: str, labels: dict[str, str], *, new: bool = False
+) -> tuple[DatabaseServer, Server]:
+    """The server of that name, if this workspace may use it and it is there; for a new database, to stay.
 
     Raises:
         Waiting: it is not there, not allowed, or not ready.
@@ -57,7 +60,8 @@ def choose_server(world: World, name: str, labels: dict[str, str]) -> tuple[Data
     body = world.live.get(Ref(DATABASE_SERVERS, "", name))
     found = DatabaseServer.model_validate(body) if body is not None else None
     # A workspace learns no more of a server that it may not use than of one that is not there.
-    if found is None or not allows(found.spec.allowed_workspaces, labels):
+    leaving = new and found is not None and found.metadata.deletion_timestamp is not None
+    if found is None or leaving or not allows(found.spec.allowed_workspaces, labels):
         raise Waiting(
             ConditionType.DATABASE_READY,
             Reason.SERVER_NOT_FOUND,
@@ -191,10 +195,7 @@ class DatabaseProvisioning:
 
     def _check(self, state: DatabaseState, secret: Json | None) -> None:
         claim, wanted = state.claim, self._shared.wanted
-        if claim is not None and (claim.management_id, claim.tenant_hash) != (
-            wanted.management_id,
-            wanted.tenant_hash,
-        ):
+        if claim is not None and not _is_own(claim, wanted):
             raise self._conflict("is claimed by another tenant")
         if claim is not None and claim.state == DROPPING:
             raise Waiting(
@@ -224,7 +225,7 @@ class DatabaseProvisioning:
                 f"DatabaseServer {self._shared.server.name!r} is full: spec.maxDatabases is reached",
                 retry_after=60.0,
             )
-        if (claim.management_id, claim.tenant_hash) != (wanted.management_id, wanted.tenant_hash):
+        if not _is_own(claim, wanted):
             raise self._conflict("is claimed by another tenant")
         await admin.ensure_roles(wanted)
         await admin.ensure_database(wanted)
@@ -270,6 +271,15 @@ class DatabaseProvisioning:
         )
 
 
+def _is_own(claim: DatabaseClaim, wanted: WantedDatabase) -> bool:
+    """The record's name too, for it has the tenant's: a name can be searched for that gives another tenant's hash."""
+    return (claim.management_id, claim.tenant_hash, claim.record) == (
+        wanted.management_id,
+        wanted.tenant_hash,
+        wanted.record,
+    )
+
+
 def _refused(error: DatabaseError) -> Waiting:
     """Waiting and not Terminal: whether it would go better the next time can't be told from here."""
     message = f"the database server refused: {error.message}"
@@ -285,7 +295,7 @@ async def drop_database(server: Server, wanted: WantedDatabase) -> None:
     admin = server.admin
     state = await admin.inspect(wanted)
     claim = state.claim
-    if claim is None or (claim.management_id, claim.tenant_hash) != (wanted.management_id, wanted.tenant_hash):
+    if claim is None or not _is_own(claim, wanted):
         return  # never made, already gone, or somebody else's
     if claim.state != DROPPING:
         await admin.mark(wanted, before=claim.state, after=DROPPING)

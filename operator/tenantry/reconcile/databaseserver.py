@@ -162,7 +162,7 @@ class DatabaseServerReconciler:
         if server is not None:
             server.judge(availability)
         self._told[name] = now = (availability, server.endpoint if server is not None else None)
-        if told is not None and told != now:
+        if told != now:
             self._world.wake.tenants_of_server(name)
 
     async def _report(
@@ -202,7 +202,7 @@ class DatabaseServerReconciler:
             outcome = Outcome(
                 None,
                 Reason.IN_USE,
-                f"{count} tenants have databases on this server; it is let go when they are deleted or moved",
+                f"it is let go when the tenants with databases on it ({count}) are deleted or moved",
             )
             conditions = conditions_of(
                 self._world,

@@ -6,7 +6,7 @@ from tenantry.api.conditions import ConditionType, Reason
 from tenantry.api.names import CLAIM_HOST, LABEL_CLAIM, SYSTEM_NAMESPACE, TENANT_FINALIZER
 from tenantry.api.resources import CONFIG_MAPS, NAMESPACES, Ref
 from tenantry.api.tenant import Tenant
-from tenantry.api.tenantrecord import RecordState, TenantRecord
+from tenantry.api.tenantrecord import PinnedDatabase, RecordState, TenantRecord
 from tenantry.decide.conditions import Outcome
 from tenantry.decide.halt import Halt, Waiting
 from tenantry.desired.stamp import bears_stamp
@@ -14,7 +14,7 @@ from tenantry.ports import ConflictError, DatabaseError, KubeError, NotFoundErro
 from tenantry.reconcile.database import check_server_identity, drop_database
 from tenantry.reconcile.namespace import blocked_by
 from tenantry.reconcile.placing import find_workspace, identify, search, usable_target
-from tenantry.reconcile.records import find_record, remove_record, swap
+from tenantry.reconcile.records import create_record, find_record, remove_record, swap
 from tenantry.reconcile.report import Report
 from tenantry.reconcile.result import Result
 from tenantry.reconcile.world import World
@@ -46,7 +46,7 @@ class Deletion:
         except KubeError as error:
             report.trouble(error)
             await report.write()
-            return Result(retry=True)
+            return Result.after(error)
         return Result()
 
     async def _remove(self, tenant: Tenant) -> None:
@@ -55,7 +55,7 @@ class Deletion:
         record = find_record(world, identity)
         if record is None:
             traces = await search(world, identity)
-            if traces.cluster is not None or traces.database is not None or traces.unreachable:
+            if traces.unreachable or (traces.database is not None and traces.cluster is None):
                 raise Waiting(
                     ConditionType.PLACED,
                     Reason.RECORD_MISSING,
@@ -63,7 +63,10 @@ class Deletion:
                     f"left; can't be searched now: {', '.join(traces.unreachable) or 'none'}",
                     retry_after=SEARCH_RETRY,
                 )
-        else:
+            if traces.cluster is not None:
+                database = traces.database or PinnedDatabase(mode="None")
+                record = await create_record(world, tenant, identity, traces.cluster, database)
+        if record is not None:
             record = await self.purge(record)
         await self._remove_finalizer(tenant)
         if record is not None:

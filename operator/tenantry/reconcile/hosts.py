@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -48,8 +49,10 @@ class HostClaims:
         """Claim what is wished for; what can't be had is told and does not stop the rest."""
         served: list[ServedHost] = []
         troubles = [Outcome(False, refusal.reason, refusal.message, terminal=True) for refusal in refusals]
-        for wish in wishes:
-            trouble = await self._claim_one(wish)
+        # All at once: a tenant's DNS server that is slow on purpose costs one time-out and not one a host.
+        proofs = await asyncio.gather(*(self._unproven(wish) for wish in wishes))
+        for wish, unproven in zip(wishes, proofs, strict=True):
+            trouble = unproven or await self._claim_one(wish)
             if trouble is None:
                 served.append(ServedHost(wish.host, wish.tls_secret))
             else:
@@ -88,9 +91,9 @@ class HostClaims:
         ref = Ref(CONFIG_MAPS, SYSTEM_NAMESPACE, host_claim_name(wish.host))
         live = self._target.live.get(ref)
         if live is not None and bears_stamp(live, self._identity):
-            return None
-        if wish.needs_proof and (trouble := await self._unproven(wish.host)) is not None:
-            return trouble
+            if not self._seen_overlapped(wish, live):
+                return None
+            return _conflict(wish.host)  # the pass that made the claim did not get to look around; `release` ends it
         try:
             with self._target.writing(ref):
                 live = await self._target.kube.create(host_claim(self._identity, wish.host))
@@ -105,7 +108,11 @@ class HostClaims:
             return _conflict(wish.host)
         return None
 
-    async def _unproven(self, host: str) -> Outcome | None:
+    async def _unproven(self, wish: HostWish) -> Outcome | None:
+        host = wish.host
+        live = self._target.live.get(Ref(CONFIG_MAPS, SYSTEM_NAMESPACE, host_claim_name(host)))
+        if not wish.needs_proof or (live is not None and bears_stamp(live, self._identity)):
+            return None
         name, value = proof_name(host), proof_value(self._identity.tenant_hash)
         try:
             found = value in await self._dns.txt(name)
@@ -141,8 +148,21 @@ class HostClaims:
                 CONFIG_MAPS, namespace=SYSTEM_NAMESPACE, labels=f"{LABEL_CLAIM}={CLAIM_HOST}"
             )
             others += [claim for claim in listing.items if covers(wish.host, _host_of(claim))]
-        foreign = [claim for claim in others if not bears_stamp(claim, self._identity)]
-        return any(_created(claim) < _created(own) for claim in foreign)
+        return self._outranked(others, own)
+
+    def _seen_overlapped(self, wish: HostWish, own: Json) -> bool:
+        """As `_overlapped`, by what the watches have seen: for a claim that is not new, and at no cost."""
+        if wish.host == self._default_host:
+            return False
+        names = [host_claim_name(wildcard) for wildcard in wildcards_over(wish.host)]
+        seen = [self._target.live.get(Ref(CONFIG_MAPS, SYSTEM_NAMESPACE, name)) for name in names]
+        others = [claim for claim in seen if claim is not None]
+        if wish.host.startswith("*."):
+            others += [claim for claim in self._target.live.all(CONFIG_MAPS) if covers(wish.host, _host_of(claim))]
+        return self._outranked(others, own)
+
+    def _outranked(self, others: Sequence[Json], own: Json) -> bool:
+        return any(_created(claim) < _created(own) for claim in others if not bears_stamp(claim, self._identity))
 
     async def _give_back(self, live: Json) -> None:
         metadata = live["metadata"]

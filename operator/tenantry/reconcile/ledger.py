@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import dataclass
 
 from tenantry.api.resources import TENANTS, Ref
-from tenantry.api.tenantrecord import TenantRecord
+from tenantry.api.tenantrecord import RecordState, TenantRecord
 from tenantry.ports import Json
 
 
@@ -40,8 +40,10 @@ class Ledger:
         if former is not None:
             self._count(former, -1)
             self._by_hash.pop(former.tenant_hash, None)
-            self._by_tenant.pop(former.tenant, None)
+            if self._by_tenant.get(former.tenant) == name:
+                self._by_tenant.pop(former.tenant)
         if body is None:
+            self._fall_back(former)
             return
         record = TenantRecord.model_validate(body)
         entry = Entry(
@@ -56,7 +58,8 @@ class Ledger:
         )
         self._entries[name] = entry
         self._by_hash[entry.tenant_hash] = entry
-        self._by_tenant[entry.tenant] = name
+        if entry.state == RecordState.ACTIVE or entry.tenant not in self._by_tenant:
+            self._by_tenant[entry.tenant] = name
         self._count(entry, 1)
 
     def tenants_on_cluster(self, cluster: str) -> int:
@@ -96,6 +99,13 @@ class Ledger:
         """The entry of a Tenant."""
         name = self._by_tenant.get(tenant)
         return self._entries.get(name) if name is not None else None
+
+    def _fall_back(self, gone: Entry | None) -> None:
+        """A namesake in a workspace that was made anew has a record of its own beside its predecessor's."""
+        if gone is not None and gone.tenant not in self._by_tenant:
+            for name, entry in self._entries.items():
+                if entry.tenant == gone.tenant:
+                    self._by_tenant[gone.tenant] = name
 
     def _count(self, entry: Entry, by: int) -> None:
         self._on_cluster[entry.cluster] += by

@@ -6,6 +6,7 @@ import asyncio
 from dataclasses import dataclass
 from typing import Literal
 
+from tenantry.api.base import AllowedWorkspaces
 from tenantry.api.cluster import Cluster
 from tenantry.api.conditions import ConditionType, Reason
 from tenantry.api.effective import Effective
@@ -20,7 +21,7 @@ from tenantry.decide.hosts import pinned_default_host
 from tenantry.decide.placement import Candidate, check_unmoved, check_use, place
 from tenantry.decide.workspaces import allows
 from tenantry.desired.stamp import bears_stamp
-from tenantry.ports import DatabaseError, Server, Target
+from tenantry.ports import DatabaseError, Json, Server, Target
 from tenantry.reconcile.database import choose_server
 from tenantry.reconcile.namespace import check_name
 from tenantry.reconcile.records import adopt, create_record, find_record, swap
@@ -90,12 +91,12 @@ class Placing:
         plan_name, plan = self._plan(tenant, workspace)
         mixed = effective(tenant.spec, plan_name, plan)
         identity = identify(world, tenant, workspace)
-        record = find_record(world, identity)
-        if record is None:
-            record = await self._rebuild(tenant, identity) if tenant.has_finalizer else None
+        record, database = find_record(world, identity), None
+        if record is None and tenant.has_finalizer:
+            record, database = await self._rebuild(tenant, identity)
         if record is None:
             async with self._deciding:
-                record = await self._decide(tenant, workspace, identity, mixed)
+                record = await self._decide(tenant, workspace, identity, mixed, database)
         record = await adopt(world, tenant, record)
         cluster = self._cluster(record.spec.cluster.name)
         check_use(cluster, workspace.labels)
@@ -105,28 +106,38 @@ class Placing:
         return Placed(identity, plan, mixed, record, cluster, target)
 
     async def _decide(
-        self, tenant: Tenant, workspace: Workspace, identity: TenantIdentity, mixed: Effective
+        self,
+        tenant: Tenant,
+        workspace: Workspace,
+        identity: TenantIdentity,
+        mixed: Effective,
+        database: PinnedDatabase | None,
     ) -> TenantRecord:
+        """A new record; with a database that was found, the tenant goes on having it."""
         world = self._world
         if (record := find_record(world, identity)) is not None:
             return record
         clusters = [Cluster.model_validate(body) for body in world.live.all(CLUSTERS)]
         candidates = [
-            Candidate(cluster, world.ledger.tenants_on_cluster(cluster.name))
+            Candidate(
+                cluster,
+                world.ledger.tenants_on_cluster(cluster.name),
+                available=(target := world.targets.get(cluster.name)) is not None and target.availability.ok,
+            )
             for cluster in clusters
             if not cluster.metadata.deletion_timestamp
         ]
         cluster = place(tenant.spec.placement, workspace.labels, candidates, tenant.spec.environment)
-        target = available_target(world, cluster.name)
+        chosen = available_target(world, cluster.name)
         namespace = namespace_name(cluster.spec.namespace_template, identity)
         check_name(namespace)
         pinned = PinnedCluster(
             name=cluster.name,
-            id=target.facts.cluster_id if target.facts else "",
+            id=chosen.facts.cluster_id if chosen.facts else "",
             namespace=namespace,
             host=pinned_default_host(cluster.spec, identity),
         )
-        database = self._pin_database(tenant, cluster, workspace, identity, mixed)
+        database = database or self._pin_database(tenant, cluster, workspace, identity, mixed)
         return await create_record(world, tenant, identity, pinned, database)
 
     def _pin_database(
@@ -142,7 +153,7 @@ class Placing:
                 Reason.NO_DATABASE_SERVER,
                 f"Cluster {cluster.name!r} has no databaseServer; set spec.database.shared.server, or mode: None",
             )
-        _, server = choose_server(self._world, name, workspace.labels)
+        _, server = choose_server(self._world, name, workspace.labels, new=True)
         system_identifier = server.facts.system_identifier if server.facts else ""
         return PinnedDatabase(mode="Shared", server=name, id=system_identifier, name=identity.database)
 
@@ -156,6 +167,8 @@ class Placing:
         """
         pinned = record.spec.database
         shared = tenant.spec.database.shared
+        if tenant.spec.database.mode is None:
+            return record  # the plan's default of that time is pinned: another default moves and makes nothing
         if mixed.mode == pinned.mode:
             if shared is not None and shared.server is not None and shared.server != pinned.server:
                 raise _database_moved(f"spec.database.shared.server: {shared.server!r} is not {pinned.server!r}, where")
@@ -190,8 +203,10 @@ class Placing:
             )
         return Cluster.model_validate(body)
 
-    async def _rebuild(self, tenant: Tenant, identity: TenantIdentity) -> TenantRecord | None:
-        """The record of a tenant that we once held and that has none, from its stamps; None if nothing is left of it.
+    async def _rebuild(
+        self, tenant: Tenant, identity: TenantIdentity
+    ) -> tuple[TenantRecord | None, PinnedDatabase | None]:
+        """The record of a tenant that we once held and that has none, from its stamps; else what database it left.
 
         Raises:
             Waiting: naming what could not be searched.
@@ -206,9 +221,9 @@ class Placing:
                 retry_after=UNAVAILABLE_RETRY,
             )
         if traces.cluster is None:
-            return None
+            return None, traces.database
         database = traces.database or PinnedDatabase(mode="None")
-        return await create_record(self._world, tenant, identity, traces.cluster, database)
+        return await create_record(self._world, tenant, identity, traces.cluster, database), None
 
 
 def _database_moved(what: str) -> Terminal:
@@ -233,10 +248,11 @@ async def search(world: World, identity: TenantIdentity) -> Traces:
     cluster: PinnedCluster | None = None
     database: PinnedDatabase | None = None
     unreachable: list[str] = []
+    labels = find_workspace(world, identity.workspace).labels
     for body in world.live.all(CLUSTERS):
         target = world.targets.get(body["metadata"]["name"])
         if target is None or not target.availability.ok or target.facts is None:
-            unreachable.append(f"Cluster {body['metadata']['name']!r}")
+            unreachable.append(_shown(body, labels))
         elif (namespace := _stamped_namespace(target, identity)) is not None:
             spec = Cluster.model_validate(body).spec
             cluster = PinnedCluster(
@@ -249,10 +265,17 @@ async def search(world: World, identity: TenantIdentity) -> Traces:
         server = world.servers.get(body["metadata"]["name"])
         claim = await _claim_on(server, identity) if server is not None and server.facts is not None else None
         if server is None or server.facts is None or claim is False:
-            unreachable.append(f"DatabaseServer {body['metadata']['name']!r}")
+            unreachable.append(_shown(body, labels))
         elif claim:
             database = PinnedDatabase(mode="Shared", server=server.name, id=server.facts.system_identifier, name=claim)
-    return Traces(cluster, database, tuple(unreachable))
+    return Traces(cluster, database, tuple(dict.fromkeys(unreachable)))
+
+
+def _shown(body: Json, labels: dict[str, str]) -> str:
+    """A Cluster or DatabaseServer in a message for a workspace, which learns no names of those it may not use."""
+    allowed = AllowedWorkspaces.model_validate(body["spec"].get("allowedWorkspaces") or {})
+    name = repr(body["metadata"]["name"]) if allows(allowed, labels) else "that this workspace may not use"
+    return f"{body['kind']} {name}"
 
 
 def _stamped_namespace(target: Target, identity: TenantIdentity) -> str | None:
@@ -268,7 +291,7 @@ async def _claim_on(server: Server, identity: TenantIdentity) -> str | Literal[F
         claims = await server.admin.claims(identity.management_id)
     except DatabaseError:
         return False
-    return next((claim.database for claim in claims if claim.tenant_hash == identity.tenant_hash), None)
+    return next((claim.database for claim in claims if claim.record == identity.record), None)
 
 
 def available_target(world: World, name: str) -> Target:

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from dataclasses import replace
 
 from tenantry.api.conditions import Condition, ConditionType, Reason
 from tenantry.api.names import SECRET_DATABASE
 from tenantry.api.tenant import BindingStatus, EffectiveStatus, Tenant, TenantStatus
-from tenantry.decide.conditions import Outcome, summarize
+from tenantry.decide.conditions import Outcome, summarize, time_of
 from tenantry.desired.blueprint import Blueprint
 from tenantry.ports import KubeError, UnreachableError
 from tenantry.reconcile.placing import Placed
+from tenantry.reconcile.result import Result
 from tenantry.reconcile.status import write_status
 from tenantry.reconcile.world import World
 
 FIRST_VISIT_PATIENCE = 10.0
 """Seconds for which a pass that only waits for the quota leaves the first visit's conditions as they are."""
+
+
+NOTE = f"{Reason.NAMESPACE_RECREATED.value}: "
 
 
 class Report:
@@ -32,9 +36,11 @@ class Report:
         self._placed: Placed | None = None
         self._blueprint: Blueprint | None = None
         self._namespace_was_ready = any(
-            c.type == ConditionType.NAMESPACE_READY and c.status == "True" for c in tenant.status.conditions
+            c.type == ConditionType.NAMESPACE_READY and (c.status == "True" or c.reason == Reason.NAMESPACE_TERMINATING)
+            for c in tenant.status.conditions
         )
-        self._note = ""
+        self._note = _kept_note(tenant)
+        self._unanswered = False
         self.outcomes = outcomes
         self.retry = False
 
@@ -52,16 +58,18 @@ class Report:
         if not self._namespace_was_ready or self._placed is None:
             return
         name = self._placed.record.spec.cluster.namespace
-        self._note = f"NamespaceRecreated: {name} had vanished from the target and was made again"
+        self._note = f"{NOTE}{name} had vanished from the target and was made again"
         self._emit(warning=True, reason=Reason.NAMESPACE_RECREATED, message=self._note)
 
     def trouble(self, error: KubeError) -> None:
         """An API server refused or did not answer: told under the first concern that is not good yet."""
-        self.retry = True
-        unreachable = isinstance(error, UnreachableError)
+        unreachable = self._unanswered = isinstance(error, UnreachableError)
+        asked = Result.after(error).requeue_after
+        self.retry = asked is None
         reason = Reason.CLUSTER_UNREACHABLE if unreachable else Reason.RETRYING
         pending = (kind for kind, outcome in self.outcomes.items() if outcome.status is not True)
-        self.outcomes[next(pending, ConditionType.PLACED)] = Outcome(None, reason, error.message)
+        kind = next(pending, ConditionType.PLACED)
+        self.outcomes[kind] = Outcome(None, reason, error.message, retry_after=asked)
 
     def good(self, *kinds: ConditionType) -> bool:
         """Whether these concerns are as they should be."""
@@ -77,7 +85,7 @@ class Report:
 
     async def write(self) -> None:
         """Write what was found out, if it differs from what the status says."""
-        if self._only_quota_missing() and self._just_begun():
+        if (self._only_quota_missing() and self._just_begun()) or self._passing():
             return
         await self._write(self.outcomes)
 
@@ -85,6 +93,10 @@ class Report:
         tenant = self._tenant
         before = self._previous()
         message = ", ".join(part for part in (self._url, self._note) if part) or "the environment is there"
+        namespace = outcomes.get(ConditionType.NAMESPACE_READY)
+        if self._note and namespace is not None:
+            told = "; ".join(part for part in (namespace.message, self._note) if part)
+            outcomes = {**outcomes, ConditionType.NAMESPACE_READY: replace(namespace, message=told)}
         conditions = summarize(
             outcomes,
             ready_message=message,
@@ -133,6 +145,17 @@ class Report:
         body = self._world.live.get(self._tenant.ref) or {}
         return Tenant.model_validate(body).status.conditions if body else self._tenant.status.conditions
 
+    def _passing(self) -> bool:
+        """One request without an answer makes a tenant that was Ready no less so; the target's breaker counts them."""
+        target_is_well = self._placed is None or self._placed.target.availability.ok
+        was_ready = any(
+            condition.type == ConditionType.READY
+            and condition.status == "True"
+            and condition.observed_generation == self._tenant.metadata.generation
+            for condition in self._previous()
+        )
+        return self._unanswered and target_is_well and was_ready
+
     def _only_quota_missing(self) -> bool:
         missing = [outcome for outcome in self.outcomes.values() if outcome.status is not True]
         return len(missing) == 1 and missing[0].reason == Reason.QUOTA_NOT_ENFORCED
@@ -144,7 +167,8 @@ class Report:
             condition.type == ConditionType.READY
             and condition.reason == Reason.PROGRESSING
             and condition.observed_generation == self._tenant.metadata.generation
-            and (now - _parse(condition.last_transition_time)).total_seconds() < FIRST_VISIT_PATIENCE
+            and (since := time_of(condition)) is not None
+            and 0 <= (now - since).total_seconds() < FIRST_VISIT_PATIENCE
             for condition in self._previous()
         )
 
@@ -162,5 +186,10 @@ class Report:
             self._world.events.emit(about, warning=warning, reason=reason, message=message)
 
 
-def _parse(text: str) -> datetime:
-    return datetime.strptime(text, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC)
+def _kept_note(tenant: Tenant) -> str:
+    """That the namespace was made again is told until the next change of the spec: one pass would be overlooked."""
+    for condition in tenant.status.conditions:
+        told = condition.type == ConditionType.NAMESPACE_READY and NOTE in condition.message
+        if told and condition.observed_generation == tenant.metadata.generation:
+            return NOTE + condition.message.rpartition(NOTE)[2]
+    return ""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from tenantry.ports import KubeError, UnreachableError
+
 
 @dataclass(frozen=True, slots=True)
 class Result:
@@ -27,3 +29,9 @@ class Result:
             raise ValueError("a result asks for a retry or for a time, not for both")
         if self.requeue_after < 0:
             raise ValueError(f"requeue_after is {self.requeue_after} s: it can't be in the past")
+
+    @classmethod
+    def after(cls, error: KubeError) -> Result:
+        """Run again after an API server refused or did not answer: when it asks for that, else with backoff."""
+        asked = error.retry_after if isinstance(error, UnreachableError) else None
+        return cls(requeue_after=asked) if asked else cls(retry=True)

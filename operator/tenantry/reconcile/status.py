@@ -33,15 +33,13 @@ async def write_status(kube: Kube, live: LiveObjects, ref: Ref, status: BaseMode
 
 def _difference(have: Json, want: Json) -> dict[str, Any]:
     """A merge patch: None takes a field out; absent, None and empty mean the same."""
-    patch: dict[str, Any] = {}
+    patch: dict[str, Any] = {key: None for key, former in have.items() if key not in want and not _empty(former)}
     for key, value in want.items():
         former = have.get(key)
-        if former == value or (not former and _empty(value)):
+        if former == value or (_empty(former) and _empty(value)):
             continue
         if isinstance(value, dict) and isinstance(former, dict):
-            gone = dict.fromkeys(former.keys() - value.keys())
-            inner = {**gone, **_difference(former, value)}
-            if inner:
+            if inner := _difference(former, value):
                 patch[key] = inner
         else:
             patch[key] = value
@@ -49,4 +47,6 @@ def _difference(have: Json, want: Json) -> dict[str, Any]:
 
 
 def _empty(value: Any) -> bool:
-    return value is None or (isinstance(value, list | dict | str) and not value)
+    if isinstance(value, dict):
+        return all(_empty(each) for each in value.values())
+    return value is None or (isinstance(value, list | str) and not value)

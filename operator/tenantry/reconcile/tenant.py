@@ -12,7 +12,7 @@ from tenantry.api.resources import Ref
 from tenantry.api.tenant import Tenant
 from tenantry.decide.conditions import GOOD, PENDING, Outcome
 from tenantry.decide.halt import Halt
-from tenantry.decide.hosts import wanted_hosts
+from tenantry.decide.hosts import is_under, wanted_hosts
 from tenantry.desired.blueprint import Blueprint
 from tenantry.ports import ConflictError, KubeError
 from tenantry.reconcile.build import Build
@@ -90,7 +90,7 @@ class TenantReconciler:
         if not tenant.has_finalizer:
             await self._add_finalizer(tenant)
         await report.write_first()
-        claims = HostClaims(placed.target, placed.identity, world.dns, default_host=placed.record.spec.cluster.host)
+        claims = HostClaims(placed.target, placed.identity, world.dns, default_host=_sheltered_host(placed))
         hosts = await self._claim_hosts(tenant, placed, claims)
         env = gather_env(world.live, tenant, placed.effective)
         shared, database_halt = self._database(placed, workspace.labels)
@@ -167,6 +167,12 @@ class TenantReconciler:
         if expiry is not None:
             times.append(max(0.0, (expiry - self._world.clock.now()).total_seconds()))
         return Result(requeue_after=min(times))
+
+
+def _sheltered_host(placed: Placed) -> str:
+    """The default host if it is under the cluster's domain, where nobody can claim a wildcard; else nothing."""
+    host, domain = placed.record.spec.cluster.host, placed.cluster.spec.domain
+    return host if domain is not None and is_under(host, domain) else ""
 
 
 def _expiry(tenant: Tenant) -> datetime | None:

@@ -120,10 +120,17 @@ async def run_kopf(
 
 def _run_here(registry: kopf.OperatorRegistry, stop: threading.Event, on_end: Callable[[], object]) -> None:
     """The thread: one life of kopf."""
+
+    async def live() -> None:
+        try:
+            await kopf.operator(
+                registry=registry, settings=settings_of(), clusterwide=True, standalone=True, stop_flag=stop
+            )
+        finally:
+            stop.set()  # kopf waits for it in a thread of the loop's pool, which asyncio.run would wait for in turn
+
     try:
-        asyncio.run(
-            kopf.operator(registry=registry, settings=settings_of(), clusterwide=True, standalone=True, stop_flag=stop)
-        )
+        asyncio.run(live())
     except Exception:
         logger.exception("the watch on the custom resources failed")
     finally:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from tenantry.adapters.kube.live import LiveCache
@@ -52,6 +52,13 @@ def _essence(body: Json) -> _Essence:
         labels=tuple(sorted((metadata.get("labels") or {}).items())),
         annotations=tuple(sorted((key, value) for key, value in annotations.items() if key.startswith(f"{GROUP}/"))),
     )
+
+
+def _is_old_news(former: _Essence | None, present: _Essence) -> bool:
+    """Nothing changed that matters; a finalizer more, which mostly is our own, does not. One that is missing does."""
+    if former is None or not set(former.finalizers) <= set(present.finalizers):
+        return False
+    return replace(former, finalizers=present.finalizers) == present
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +135,12 @@ class ManagementCache:
         await self.relist()
         for watcher in self._watchers:
             await watcher.wait_synced(seconds)
+        for resource in (*HANDLED, NAMESPACES):  # else the first word of each object would look like a new spec
+            for body in self._main.all(resource):
+                metadata = body["metadata"]
+                self._essences.setdefault(
+                    Ref(resource, metadata.get("namespace", ""), metadata["name"]), _essence(body)
+                )
 
     async def relist(self) -> None:
         """List the kinds that kopf watches, for the deletions that a watch can miss."""
@@ -160,7 +173,7 @@ class ManagementCache:
         essence = None
         if body is not None and ref.resource in (*HANDLED, NAMESPACES):
             essence = self._essences[ref] = _essence(body)
-            if essence == former:
+            if _is_old_news(former, essence):
                 return
         new_generation = essence is not None and (former is None or former.generation != essence.generation)
         self._on_change(Change(ref, body, new_generation))

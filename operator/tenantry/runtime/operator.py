@@ -29,6 +29,7 @@ from tenantry.reconcile.tenant import TenantReconciler
 from tenantry.reconcile.tenantplan import TenantPlanReconciler
 from tenantry.reconcile.tenantrecord import TenantRecordReconciler
 from tenantry.reconcile.world import Settings, World
+from tenantry.runtime.census import count_tenants
 from tenantry.runtime.clock import SystemClock
 from tenantry.runtime.handlers import run_kopf
 from tenantry.runtime.health import Heartbeat, no_run_over
@@ -71,6 +72,7 @@ class Operator:
         self._waker = Waker(self._queue, self._ledger, options.namespace)
         self._heartbeat = Heartbeat(clock=self._clock)
         self._primed = False
+        self._cache: ManagementCache | None = None
 
     async def run(self, stop: asyncio.Event) -> None:
         """Run until told to stop.
@@ -81,7 +83,7 @@ class Operator:
         endpoints = HttpEndpoints(
             metrics_address=self._options.metrics_address,
             health_address=self._options.health_address,
-            metrics=self._metrics.expose,
+            metrics=self._expose,
             live={
                 "event-loop": self._heartbeat.check,
                 "reconciles": no_run_over(STUCK_RUN, lambda: self._queue.longest_run),
@@ -101,7 +103,7 @@ class Operator:
         identity = await self._identify(kube)
         logger.info("tenantry %s starts with management id %s", __version__, identity)
         cache = ManagementCache(kube, options.namespace, self._waker.changed)
-        self._waker.live = cache
+        self._waker.live = self._cache = cache
         targets = self._target_pool(kube, identity)
         servers = ServerPool(allow_loopback=options.allow_loopback_targets)
         events = EventWriter(kube, self._clock, instance=socket.gethostname())
@@ -204,6 +206,8 @@ class Operator:
                     await reconcilers[key.resource](key)
             except (KubeError, TimeoutError) as error:
                 logger.warning("%s could not be looked at before the start: %s", key, error)
+            except Exception:
+                logger.exception("%s could not be looked at before the start", key)  # it must not hold up the others
 
         await asyncio.gather(*(visit(key) for key in keys))
 
@@ -232,11 +236,17 @@ class Operator:
                     logger.info("somebody else wrote meanwhile, looking again: %s", error.message)
                 except KubeError as error:
                     logger.warning("the management cluster refused or did not answer: %s", error.message)
+                    return Result.after(error)
                 finally:
                     self._tell_metrics(world, key)
             return Result(retry=True)
 
         return dispatch
+
+    def _expose(self, accept: str) -> tuple[bytes, str]:
+        if self._cache is not None:
+            self._metrics.set_tenants(count_tenants(self._cache.all(TENANTS)))
+        return self._metrics.expose(accept)
 
     def _tell_metrics(self, world: World, key: Ref) -> None:
         if key.resource == CLUSTERS:

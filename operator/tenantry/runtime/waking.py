@@ -60,7 +60,7 @@ class Waker:
         """See `Wake`."""
         for tenant in self._tenants():
             entry = self._ledger.of_tenant(tenant)
-            if entry is None or entry.server == name:
+            if entry is None or entry.server in ("", name):  # one without a database may wait for its first
                 self._queue.add(tenant)
 
     # --- changes on the management cluster ------------------------------------------------------------------------
