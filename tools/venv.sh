@@ -60,9 +60,10 @@ unchanged() {
     [[ -z ${PYTHON:-} || $(version_of "$PYTHON") == "$(version_of "$VENV/bin/python")" ]]
 }
 
-# An environment of another Python, or one whose Python was upgraded away, is made anew.
+# An environment of another Python, one whose Python was upgraded away, or one that was moved is made anew.
 usable() {
     [[ -x $VENV/bin/uv ]] && good_enough "$VENV/bin/python" || return 1
+    [[ ! -f $STAMP || $(<"$STAMP") == "$PWD "* ]] || return 1
     [[ -z ${PYTHON:-} || $(version_of "$PYTHON") == "$(version_of "$VENV/bin/python")" ]]
 }
 

@@ -39,7 +39,7 @@ FORBIDDEN: Final = {
     "target": ("* * -A", "get secrets -n default", "create clusterrolebindings"),
 }
 API_KEY: Final = "an-example-and-no-secret"
-"""The value of acme-env in workspaces.yaml: no secret of anybody, but to be kept like one."""
+"""The value of acme-env in 2-workspaces.yaml: no secret of anybody, but to be kept like one."""
 
 
 def check(

@@ -8,9 +8,9 @@ from typing import Any, Final
 from tests.scene.installation import ROOT
 
 FOLDER: Final = ROOT / "examples" / "quickstart"
-WORKSPACES: Final = FOLDER / "workspaces.yaml"
-PLATFORM: Final = FOLDER / "platform.yaml"
-TENANTS: Final = FOLDER / "tenants.yaml"
+WORKSPACES: Final = FOLDER / "2-workspaces.yaml"
+PLATFORM: Final = FOLDER / "1-platform.yaml"
+TENANTS: Final = FOLDER / "3-tenants.yaml"
 
 PORT_LINE: Final = "port: 5432"
 CLUSTER: Final = "eu-1"
@@ -66,7 +66,7 @@ EXPECTED: Final = {
 
 
 def platform_manifest(text: str, port: int) -> str:
-    """platform.yaml for a PostgreSQL on another port: what `sed 's/port: 5432/port: N/'` makes of it.
+    """1-platform.yaml for a PostgreSQL on another port: what `sed 's/port: 5432/port: N/'` makes of it.
 
     Raises:
         ValueError: if the line is not in it exactly once.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 
 import pytest
 from tests.unit.fake_time import FakeTime
@@ -23,6 +24,7 @@ def test_a_verbose_answer_lists_every_check() -> None:
 
 def test_a_failure_is_always_listed_with_its_reason_and_logged(caplog: pytest.LogCaptureFixture) -> None:
     checks = {"lease": lambda: None, "watch": lambda: "no list yet"}
+    caplog.set_level(logging.DEBUG)
     assert report("readyz", checks, verbose=False) == (
         False,
         "[+]ping ok\n[+]lease ok\n[-]watch failed: no list yet\nreadyz check failed\n",

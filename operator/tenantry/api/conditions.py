@@ -42,7 +42,6 @@ class Reason(StrEnum):
     DELETING = "Deleting"
     PENDING = "Pending"
     NOT_WANTED = "NotWanted"
-    DISABLED = "Disabled"
     RETRYING = "Retrying"
     # placement
     NO_CLUSTER_MATCHES = "NoClusterMatches"
@@ -57,7 +56,6 @@ class Reason(StrEnum):
     IDENTITY_CHANGED = "IdentityChanged"
     # plan
     PLAN_NOT_FOUND = "PlanNotFound"
-    PLAN_NOT_ALLOWED = "PlanNotAllowed"
     PLAN_EXCEEDED = "PlanExceeded"
     # namespace
     NAMESPACE_CONFLICT = "NamespaceConflict"
@@ -70,7 +68,6 @@ class Reason(StrEnum):
     APPLY_REFUSED = "ApplyRefused"
     # database
     SERVER_NOT_FOUND = "ServerNotFound"
-    SERVER_NOT_ALLOWED = "ServerNotAllowed"
     SERVER_NOT_READY = "ServerNotReady"
     SERVER_FULL = "ServerFull"
     NO_DATABASE_SERVER = "NoDatabaseServer"
@@ -81,7 +78,6 @@ class Reason(StrEnum):
     EXTENSION_NOT_ALLOWED = "ExtensionNotAllowed"
     # secrets
     SECRET_NOT_FOUND = "SecretNotFound"
-    SECRET_NOT_LABELLED = "SecretNotLabelled"
     ENV_INVALID = "EnvInvalid"
     # ingress
     HOSTNAME_CONFLICT = "HostnameConflict"

@@ -46,12 +46,17 @@ LABEL_CLAIM: Final = f"{GROUP}/claim"
 CLAIM_HOST: Final = "host"
 ANNOTATION_HOST: Final = f"{GROUP}/host"
 
+# --- on the token Secrets that `tenantry cluster join` makes on a target --------------------------------------
+LABEL_JOINED_BY: Final = f"{GROUP}/joined-by"
+"""The UID of the management cluster's kube-system: another management cluster's tokens stay."""
+ANNOTATION_CLUSTER: Final = f"{GROUP}/cluster"
+"""The Cluster that the token was made for."""
+
 # --- what people set on the custom resources ------------------------------------------------------------------
 LABEL_ENV_SECRET: Final = f"{GROUP}/env"
 """`"true"` on a Secret of a workspace that its tenants may take their environment from."""
 ANNOTATION_REQUESTED_AT: Final = f"{GROUP}/requestedAt"
 ANNOTATION_ACCEPT_IDENTITY: Final = f"{GROUP}/accept-identity"
-ANNOTATION_START_FRESH: Final = f"{GROUP}/start-fresh"
 
 # --- fixed object names in a tenant's namespace ---------------------------------------------------------------
 SECRET_DATABASE: Final = "tenant-database"

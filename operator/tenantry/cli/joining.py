@@ -14,7 +14,7 @@ from typing import Final
 from tenantry.adapters.kube.addresses import AddressRefused
 from tenantry.adapters.kube.client import connect
 from tenantry.adapters.kube.kubeconfig import TargetCredentials
-from tenantry.api.names import OPERATOR_SERVICE_ACCOUNT, SYSTEM_NAMESPACE
+from tenantry.api.names import LABEL_JOINED_BY, OPERATOR_SERVICE_ACCOUNT, SYSTEM_NAMESPACE
 from tenantry.api.resources import CLUSTERS, SECRETS, Ref
 from tenantry.cli.manifests import TARGET_RIGHTS, bundled
 from tenantry.cli.person import PersonClient
@@ -159,7 +159,7 @@ class Join:
     async def _forget_former(self, plan: Plan, keep: str) -> None:
         """The tokens of earlier joins end now that the operator uses the new one."""
         listing = await self._target.list(
-            SECRETS, namespace=SYSTEM_NAMESPACE, labels=f"{joining.LABEL_JOINED_BY}={plan.joined_by}"
+            SECRETS, namespace=SYSTEM_NAMESPACE, labels=f"{LABEL_JOINED_BY}={plan.joined_by}"
         )
         for body in listing.items:
             if joining.is_former_token(body, cluster=self._plan.order.name, keep=keep):

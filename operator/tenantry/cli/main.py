@@ -10,7 +10,7 @@ from tenantry.cli.crds import crds
 from tenantry.cli.operator import operator
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "TENANTRY"})
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="tenantry")
 def main() -> None:
     """Isolated environments for each of your customers, on Kubernetes."""

@@ -24,7 +24,7 @@ def _address(_context: click.Context, _option: click.Parameter, value: str) -> s
     return value
 
 
-@click.command()
+@click.command(context_settings={"auto_envvar_prefix": "TENANTRY"})
 @click.option(
     "--kubeconfig", type=click.Path(), help="Of the management cluster. [default: in cluster, then KUBECONFIG]"
 )

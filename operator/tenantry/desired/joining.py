@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from tenantry.api.names import (
+    ANNOTATION_CLUSTER,
     ANNOTATION_REQUESTED_AT,
-    GROUP,
+    LABEL_JOINED_BY,
     LABEL_MANAGED_BY,
     MANAGED_BY,
     OPERATOR_SERVICE_ACCOUNT,
@@ -21,10 +22,6 @@ from tenantry.api.resources import CLUSTERS, NAMESPACES, ROLE_BINDINGS, SECRETS,
 
 Json = dict[str, Any]
 
-LABEL_JOINED_BY: Final = f"{GROUP}/joined-by"
-"""On a token Secret: the UID of the management cluster's kube-system. Another management cluster's tokens stay."""
-ANNOTATION_CLUSTER: Final = f"{GROUP}/cluster"
-"""On a token Secret: the Cluster it was made for."""
 TOKEN_TYPE: Final = "kubernetes.io/service-account-token"  # noqa: S105 - a type of Secret
 KUBECONFIG_KEY: Final = "value"
 OLDEST_VERSION: Final = (1, 30)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 from tenantry.api.conditions import ConditionType, Reason
 from tenantry.api.names import CLAIM_HOST, LABEL_CLAIM, SYSTEM_NAMESPACE, TENANT_FINALIZER
 from tenantry.api.resources import CONFIG_MAPS, NAMESPACES, Ref
@@ -18,6 +20,8 @@ from tenantry.reconcile.records import create_record, find_record, remove_record
 from tenantry.reconcile.report import Report
 from tenantry.reconcile.result import Result
 from tenantry.reconcile.world import World
+
+logger = logging.getLogger(__name__)
 
 GONE_RETRY = 5.0
 SEARCH_RETRY = 30.0
@@ -69,6 +73,7 @@ class Deletion:
         if record is not None:
             record = await self.purge(record)
         await self._remove_finalizer(tenant)
+        logger.info("deleted: nothing of %s is left", identity.tenant_id)
         if record is not None:
             await remove_record(world, record)
 

@@ -248,7 +248,8 @@ async def search(world: World, identity: TenantIdentity) -> Traces:
     cluster: PinnedCluster | None = None
     database: PinnedDatabase | None = None
     unreachable: list[str] = []
-    labels = find_workspace(world, identity.workspace).labels
+    workspace = world.live.get(Ref(NAMESPACES, "", identity.workspace))  # may be gone by now
+    labels = workspace["metadata"].get("labels", {}) if workspace is not None else {}
     for body in world.live.all(CLUSTERS):
         target = world.targets.get(body["metadata"]["name"])
         if target is None or not target.availability.ok or target.facts is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 
@@ -11,6 +12,8 @@ from tenantry.api.resources import Ref
 from tenantry.decide.conditions import Outcome, summarize
 from tenantry.ports import Availability, NotFoundError
 from tenantry.reconcile.world import World
+
+logger = logging.getLogger(__name__)
 
 COUNTER_INTERVAL = timedelta(seconds=30)
 """How often a counter in a status is written at most."""
@@ -72,6 +75,8 @@ def conditions_of(
     former = next((condition for condition in previous if condition.type == ConditionType.READY), None)
     changed = former is None or (former.status, former.reason) != (ready.status, ready.reason)
     about = world.live.get(ref)
+    if changed:
+        logger.info("%s: %s", ready.reason, ready.message)
     if changed and about is not None:
         world.events.emit(about, warning=ready.status != "True", reason=ready.reason, message=ready.message)
     return conditions

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
 
 from tenantry.api.conditions import Condition, ConditionType, Reason
@@ -14,6 +15,8 @@ from tenantry.reconcile.placing import Placed
 from tenantry.reconcile.result import Result
 from tenantry.reconcile.status import write_status
 from tenantry.reconcile.world import World
+
+logger = logging.getLogger(__name__)
 
 FIRST_VISIT_PATIENCE = 10.0
 """Seconds for which a pass that only waits for the quota leaves the first visit's conditions as they are."""
@@ -178,6 +181,7 @@ class Report:
             return
         if former is not None and (former.status, former.reason) == (ready.status, ready.reason):
             return
+        logger.info("%s: %s", ready.reason, ready.message)
         self._emit(warning=ready.status != "True", reason=Reason(ready.reason), message=ready.message)
 
     def _emit(self, *, warning: bool, reason: Reason, message: str) -> None:

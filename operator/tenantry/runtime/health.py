@@ -18,8 +18,8 @@ Check: TypeAlias = Callable[[], str | None]
 def report(endpoint: str, checks: Mapping[str, Check], *, verbose: bool) -> tuple[bool, str]:
     """Runs the checks: whether all passed, and the text as Kubernetes' own components write it.
 
-    A check that raises has failed. Failures are listed, and logged, whether or not `verbose`: the kubelet's events
-    do not show them.
+    A check that raises has failed. Failures are listed, and logged for debugging, whether or not `verbose`:
+    the kubelet's events do not show them.
     """
     lines = ["[+]ping ok"]
     healthy = True
@@ -30,7 +30,7 @@ def report(endpoint: str, checks: Mapping[str, Check], *, verbose: bool) -> tupl
         else:
             healthy = False
             lines.append(f"[-]{name} failed: {reason}")
-            logger.warning("%s check %s failed: %s", endpoint, name, reason)
+            logger.debug("%s check %s failed: %s", endpoint, name, reason)
     if healthy and not verbose:
         return True, "ok"
     return healthy, "\n".join([*lines, f"{endpoint} check {'passed' if healthy else 'failed'}", ""])
