@@ -16,6 +16,8 @@ from tests.controlplane.plugin import lend
 from tests.controlplane.postgres import PostgresServer
 from tests.controlplane.postgres_access import PostgresAccess
 from tests.controlplane.postgres_binaries import debian_binaries, wheel_binaries
+from tests.integration.tenants import Workbench
+from tests.scene.stage import StageAccess
 
 
 class FreshControlPlane(Protocol):
@@ -36,7 +38,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     """Build the control plane's binary, if tests that were selected need it, outside every test's time-out."""
     wanted = {name for item in session.items for name in getattr(item, "fixturenames", ())}
     own = {name for name in ("management", "target") if isinstance(given_or_own(name), ControlPlane)}
-    if not session.config.option.collectonly and wanted & {"fresh_control_plane", *own}:
+    if not session.config.option.collectonly and wanted & {"fresh_control_plane", "operator", "proving", *own}:
         capture = session.config.pluginmanager.getplugin("capturemanager")
         with ExitStack() as stack:
             if capture is not None:
@@ -66,6 +68,32 @@ def postgres(pytestconfig: pytest.Config) -> PostgresAccess:
 def postgres_tls(pytestconfig: pytest.Config) -> PostgresAccess:
     """Debian's PostgreSQL, which takes TLS connections only. Shared by all tests."""
     return PostgresAccess.from_json(lend(pytestconfig, "postgres_tls"))
+
+
+@pytest.fixture(scope="session")
+def operator(pytestconfig: pytest.Config) -> StageAccess:
+    """A running operator with clusters and database servers of its own. Shared by all tests."""
+    return StageAccess.from_json(lend(pytestconfig, "stage"))
+
+
+@pytest.fixture
+def workbench(operator: StageAccess, name_prefix: str) -> Iterator[Workbench]:
+    """A new workspace on the operator's management cluster; what was made in it goes after the test, unwaited for."""
+    with Workbench(operator, name_prefix) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="session")
+def proving(pytestconfig: pytest.Config) -> StageAccess:
+    """A second stage, for tests that would disturb those of `operator`: broken clusters and servers, load."""
+    return StageAccess.from_json(lend(pytestconfig, "proving"))
+
+
+@pytest.fixture
+def trial(proving: StageAccess, name_prefix: str) -> Iterator[Workbench]:
+    """As `workbench`, on the second stage."""
+    with Workbench(proving, name_prefix) as opened:
+        yield opened
 
 
 @pytest.fixture

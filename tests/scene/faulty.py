@@ -74,6 +74,11 @@ class FaultyLab:
         """As its administrator, not through the proxy."""
         return self.lab.target.access
 
+    @property
+    def postgres(self) -> PostgresServer:
+        """The server behind DatabaseServer `shared-fra`."""
+        return self.lab.postgres
+
     # --- the operator ---------------------------------------------------------------------------------------------
     @contextlib.contextmanager
     def operator(self, *flags: str, tracebacks: bool = False) -> Iterator[OperatorProcess]:

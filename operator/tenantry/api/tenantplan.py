@@ -89,15 +89,15 @@ class ContainerResources(Model):
 class ContainerLimits(Model):
     """What a container gets that asks for nothing, and may ask for at most."""
 
-    default: ContainerResources = ContainerResources(cpu="500m", memory="256Mi")
-    default_request: ContainerResources = ContainerResources(cpu="50m", memory="64Mi")
+    default: ContainerResources = Field(default_factory=lambda: ContainerResources(cpu="500m", memory="256Mi"))
+    default_request: ContainerResources = Field(default_factory=lambda: ContainerResources(cpu="50m", memory="64Mi"))
     max: ContainerResources | None = None
 
 
 class LimitRange(Model):
     """The namespace's LimitRange."""
 
-    container: ContainerLimits = ContainerLimits()
+    container: ContainerLimits = Field(default_factory=ContainerLimits)
 
 
 class Network(Model):
@@ -156,8 +156,15 @@ class TenantPlanSpec(Model):
         list[Literal["limits", "quota", "backup.schedule", "rotation", "database.maxConnections"]], Field(max_length=16)
     ] = Field(default=[], description="What a tenant may set without a ceiling, beside env, tags, domains and rbac.")
     env: EnvMap = {}
-    quota: Quota = Quota(hard=DEFAULT_QUOTA)
-    limit_range: LimitRange = LimitRange()
+    # Not stored as defaults: what a later partial map left out would stay, merged by the API server.
+    quota: Quota = Field(
+        default_factory=lambda: Quota(hard=DEFAULT_QUOTA),
+        description="Without it a modest one: 2 CPUs, 4Gi of memory, 20Gi of storage, 20 pods, no NodePorts.",
+    )
+    limit_range: LimitRange = Field(
+        default_factory=LimitRange,
+        description="Without it a container that asks for nothing gets 50m CPU and 64Mi, and at most 500m and 256Mi.",
+    )
     network: Network = Network()
     pod_security: Literal["restricted", "baseline"] = "restricted"
     image_pull_policy: Literal["Any", "Always"] = Field(

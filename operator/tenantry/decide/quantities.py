@@ -27,6 +27,7 @@ _SUFFIXES: Final = {
     "Ei": Decimal(2) ** 60,
 }
 _NANO: Final = Decimal("1e-9")
+_MILLI: Final = Decimal("1e-3")
 _LARGEST_BINARY: Final = Decimal(2**63 - 1)
 _DIGITS: Final = 100
 """Enough for every quantity of 32 characters to be computed without rounding."""
@@ -48,18 +49,26 @@ def parse_quantity(text: str | int) -> Decimal:
     exact = Context(prec=_DIGITS)
     try:
         value = exact.multiply(Decimal(number + (exponent or "")), _SUFFIXES[suffix or ""])
-        if value != value.to_integral_value():
-            value = value.quantize(_NANO, ROUND_UP, exact)
+        value = _rounded_up(value, _NANO)
         return min(value, _LARGEST_BINARY) if suffix and suffix.endswith("i") else value
     except ArithmeticError as error:
         raise ValueError(f"{written!r} is out of range") from error
 
 
 def same_quantity(one: str | int, other: str | int) -> bool:
-    """Whether two spellings mean the same number; spellings that are none must be equal as text."""
+    """Whether two spellings are the same in a list of resources; spellings that are none must be equal as text.
+
+    In such a list the API server rounds up to thousandths [tried on 1.36].
+    """
     if one == other:
         return True
     try:
-        return parse_quantity(one) == parse_quantity(other)
+        return _rounded_up(parse_quantity(one), _MILLI) == _rounded_up(parse_quantity(other), _MILLI)
     except ValueError:
         return False
+
+
+def _rounded_up(value: Decimal, unit: Decimal) -> Decimal:
+    if value == value.to_integral_value():
+        return value
+    return value.quantize(unit, ROUND_UP, Context(prec=_DIGITS))

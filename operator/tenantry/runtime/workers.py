@@ -98,7 +98,9 @@ async def _run(queue: WorkQueue, reconcile: Reconcile, key: Key, deadline: float
     try:
         async with scope:
             result = await reconcile(key)
-    except Exception:
+    except (Exception, asyncio.CancelledError) as error:
+        if isinstance(error, asyncio.CancelledError) and _is_cancelled():
+            raise
         if scope.expired():
             logger.exception("reconcile was cancelled: it took over %g s", deadline)
         else:
@@ -113,3 +115,9 @@ async def _run(queue: WorkQueue, reconcile: Reconcile, key: Key, deadline: float
         return Outcome.SUCCESS
     queue.add_after(key, result.requeue_after)
     return Outcome.REQUEUE_AFTER
+
+
+def _is_cancelled() -> bool:
+    """Whether somebody cancelled this very task; else what looks like it leaked out of something that was closed."""
+    task = asyncio.current_task()
+    return task is None or task.cancelling() > 0

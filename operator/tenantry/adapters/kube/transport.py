@@ -185,6 +185,12 @@ class Transport:
             yield
         except KubeError as error:
             raise cleaned(error, self._secrets(target, body)) from None
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+            # Nobody cancelled this task: aiohttp lets go like this of who waits for a connection when it is closed.
+            raise UnreachableError("the client was closed before the request was sent") from None
         except _FAILURES as failure:
             # from None: aiohttp's errors carry our headers
             raise cleaned(error_of_failure(failure, self.seconds), self._secrets(target, body)) from None
