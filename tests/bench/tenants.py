@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
@@ -71,10 +71,9 @@ async def make_tenants(client: Client, names: Sequence[str], mode: str) -> Run:
         TimeoutError: if that takes too long.
     """
     collection = TENANTS.path(WORKSPACE)
-    version = (await client.must("GET", f"{collection}?limit=1"))["metadata"]["resourceVersion"]
     waiting, ready = set(names), dict[str, float]()
     applied: dict[str, float] = {}
-    watching = asyncio.create_task(_watch(client, f"{collection}?watch=1&resourceVersion={version}", waiting, ready))
+    watching = asyncio.create_task(_watch(client, collection, waiting, ready))
     queue = list(reversed(names))
 
     async def apply() -> None:
@@ -104,22 +103,36 @@ async def make_tenants(client: Client, names: Sequence[str], mode: str) -> Run:
     )
 
 
-async def _watch(client: Client, target: str, waiting: set[str], ready: dict[str, float]) -> None:
-    """Until all are ready; notes when each was seen to be."""
+async def _watch(client: Client, collection: str, waiting: set[str], ready: dict[str, float]) -> None:
+    """Until all are ready; notes when each was seen to be. A watch that the API server ends is begun anew."""
+
+    def look(tenant: dict[str, Any]) -> None:
+        name = tenant["metadata"].get("name")
+        if name in waiting and is_ready(tenant):
+            ready[name] = time.perf_counter()
+            waiting.remove(name)
+
+    while waiting:
+        listing = await client.must("GET", collection)
+        for tenant in listing["items"]:
+            look(tenant)
+        target = f"{collection}?watch=1&resourceVersion={listing['metadata']['resourceVersion']}"
+        async for event in _events(client, target):
+            if event["type"] == "ERROR":
+                break
+            look(event["object"])
+            if not waiting:
+                return
+
+
+async def _events(client: Client, target: str) -> AsyncGenerator[dict[str, Any], None]:
     timeout = aiohttp.ClientTimeout(total=None)
     async with client.session.get(client.url(target), timeout=timeout) as response:
         rest = b""
         async for piece in response.content.iter_any():
             *lines, rest = (rest + piece).split(b"\n")
             for line in lines:
-                tenant = orjson.loads(line)["object"]
-                name = tenant["metadata"].get("name")
-                if name in waiting and is_ready(tenant):
-                    ready[name] = time.perf_counter()
-                    waiting.remove(name)
-            if not waiting:
-                return
-    raise RuntimeError("the API server ended the watch")
+                yield orjson.loads(line)
 
 
 async def remove_tenants(client: Client, names: Sequence[str], records: Sequence[str]) -> None:

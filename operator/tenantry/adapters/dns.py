@@ -8,7 +8,7 @@ import dns.asyncresolver
 import dns.exception
 import dns.resolver
 
-SECONDS: Final = 5.0
+SECONDS: Final = 3.0
 
 
 class TxtLookup:

@@ -296,11 +296,11 @@ class BindingStatus(Model):
 
 
 class EffectiveStatus(Model):
-    """What the tenant has after plan and own wishes were put together."""
+    """What the tenant has after plan and own wishes were put together: all names of both, 64 each, and two of ours."""
 
     plan: str = ""
-    limits: Annotated[dict[str, str], Field(max_length=64)] = {}
-    quota: Annotated[dict[str, str], Field(max_length=64)] = {}
+    limits: Annotated[dict[str, str], Field(max_length=130)] = {}
+    quota: Annotated[dict[str, str], Field(max_length=130)] = {}
 
 
 class TenantStatus(Model):

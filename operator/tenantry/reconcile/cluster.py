@@ -168,6 +168,7 @@ class ClusterReconciler:
             record = TenantRecord.model_validate(body)
             if record.spec.cluster.name == name and record.spec.cluster.id != cluster_id:
                 await swap(self._world, record, {"cluster": {"id": cluster_id}})
+        self._world.wake.tenants_of_cluster(name)
 
     def _older_twin(self, cluster: Cluster, facts: ClusterFacts) -> str | None:
         """The name of another Cluster for the same cluster, that has tenants or was registered before."""

@@ -24,6 +24,8 @@ from tenantry.ports import AlreadyExistsError, Dns, Json, NotFoundError, Target
 
 PROOF_RETRY = 60.0
 """Seconds until a TXT record that was not there is looked up again."""
+LOOKUPS = 16
+"""TXT records that are looked up at the same time for one tenant; each takes a socket."""
 CONFLICT_RETRY = 60.0
 """Seconds until a host that another tenant has is tried again."""
 
@@ -49,8 +51,9 @@ class HostClaims:
         """Claim what is wished for; what can't be had is told and does not stop the rest."""
         served: list[ServedHost] = []
         troubles = [Outcome(False, refusal.reason, refusal.message, terminal=True) for refusal in refusals]
-        # All at once: a tenant's DNS server that is slow on purpose costs one time-out and not one a host.
-        proofs = await asyncio.gather(*(self._unproven(wish) for wish in wishes))
+        # Many at once: a DNS server that its owner made slow costs a time-out or two, and not one a host.
+        few = asyncio.Semaphore(LOOKUPS)
+        proofs = await asyncio.gather(*(self._unproven(wish, few) for wish in wishes))
         for wish, unproven in zip(wishes, proofs, strict=True):
             trouble = unproven or await self._claim_one(wish)
             if trouble is None:
@@ -108,14 +111,15 @@ class HostClaims:
             return _conflict(wish.host)
         return None
 
-    async def _unproven(self, wish: HostWish) -> Outcome | None:
+    async def _unproven(self, wish: HostWish, few: asyncio.Semaphore) -> Outcome | None:
         host = wish.host
         live = self._target.live.get(Ref(CONFIG_MAPS, SYSTEM_NAMESPACE, host_claim_name(host)))
         if not wish.needs_proof or (live is not None and bears_stamp(live, self._identity)):
             return None
         name, value = proof_name(host), proof_value(self._identity.tenant_hash)
         try:
-            found = value in await self._dns.txt(name)
+            async with few:
+                found = value in await self._dns.txt(name)
         except TimeoutError:
             found = False
         if found:

@@ -144,6 +144,12 @@ class LiveCache:
             for tenant in sorted(flight.news):
                 self._tell(ref, tenant)
 
+    def clear(self) -> None:
+        """Forget everything, as if nothing had ever been listed: it was true of another server."""
+        self._kinds.clear()
+        self._tenants.clear()
+        self._listed.clear()
+
     # --- what the watches say ---------------------------------------------------------------------------------
     def mark(self) -> int:
         """A moment in the order of what was learned: taken before a list is asked for, handed to `replace_all`."""

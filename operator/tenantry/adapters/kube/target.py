@@ -45,7 +45,8 @@ class TargetConnection:
         self._shared = shared
         self._judged = NOT_PROBED
         self._facts: ClusterFacts | None = None
-        self._watchers = [Watcher(client, cache, resource, labels=labels) for resource in WATCHED_ON_TARGETS]
+        self._labels = labels
+        self._watchers = self._new_watchers()
         self._tasks: list[asyncio.Task[None]] = []
         self.stale = False
         """It did not answer: its host may have another address by now."""
@@ -101,11 +102,16 @@ class TargetConnection:
             raise
         self._breaker.record_success()
         self.stale = False
+        if self._facts is not None and self._facts.cluster_id != facts.cluster_id:
+            # What was seen, and from which version on the watches go on, is true of another cluster.
+            await self._end_watches()
+            self._cache.clear()
+            self._watchers = self._new_watchers()
         self._facts = facts
         return facts
 
     async def _probe(self, needed: tuple[Access, ...]) -> ClusterFacts:
-        cluster_id = (await self._client.get(Ref(NAMESPACES, "", "kube-system")))["metadata"]["uid"]
+        cluster_id = await self._cluster_id()
         if not needed and self._facts is not None:
             return ClusterFacts(cluster_id, self._facts.version, self._facts.missing)
         answers = await asyncio.gather(self._client.version(), *(self._may(access) for access in needed))
@@ -160,15 +166,37 @@ class TargetConnection:
         """The cluster's id, if it says so now."""
         try:
             async with asyncio.timeout(PROBE_SECONDS):
-                return str((await self._client.get(Ref(NAMESPACES, "", "kube-system")))["metadata"]["uid"])
+                return await self._cluster_id()
         except (TimeoutError, KubeError):
             return None
 
-    async def close(self) -> None:
-        """Stop the watches and close the client."""
+    async def _cluster_id(self) -> str:
+        return str((await self._client.get(Ref(NAMESPACES, "", "kube-system")))["metadata"]["uid"])
+
+    async def _check_same(self) -> None:
+        """Before a watch lists anew: another cluster's list would say that all tenants are gone.
+
+        Raises:
+            UnreachableError: another cluster answers; the next probe says so.
+        """
+        if self._facts is not None and await self._cluster_id() != self._facts.cluster_id:
+            self._judged = NOT_PROBED
+            raise UnreachableError("another cluster answers than the one that was probed")
+
+    def _new_watchers(self) -> list[Watcher]:
+        return [
+            Watcher(self._client, self._cache, resource, labels=self._labels, before_relist=self._check_same)
+            for resource in WATCHED_ON_TARGETS
+        ]
+
+    async def _end_watches(self) -> None:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._tasks = []
+
+    async def close(self) -> None:
+        """Stop the watches and close the client."""
+        await self._end_watches()
         if not self._shared:
             await self._client.close()

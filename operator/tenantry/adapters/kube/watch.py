@@ -53,6 +53,7 @@ class Watcher:
         namespace: Empty for all.
         pace: Time.
         on_fault: Told of each failure: for logs and metrics.
+        before_relist: Awaited before all is listed anew, and raises a KubeError if that must not be believed.
     """
 
     def __init__(
@@ -65,6 +66,7 @@ class Watcher:
         namespace: str = "",
         pace: Pace | None = None,
         on_fault: Callable[[Resource, KubeError], None] | None = None,
+        before_relist: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         self._kube = kube
         self._cache = cache
@@ -73,6 +75,7 @@ class Watcher:
         self._namespace = namespace
         self._pace = pace or Pace()
         self._on_fault = on_fault or (lambda _resource, _fault: None)
+        self._before_relist = before_relist
         self._synced = asyncio.Event()
         self._version = ""
         self._relist_at = 0.0
@@ -112,6 +115,8 @@ class Watcher:
 
     async def _list(self) -> None:
         self._version = ""  # should this fail, the next round lists again
+        if self._before_relist is not None and self.synced:
+            await self._before_relist()
         since = self._cache.mark()
         listing = await self._kube.list(self._resource, namespace=self._namespace, labels=self._labels)
         self._cache.replace_all(
