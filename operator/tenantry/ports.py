@@ -155,6 +155,9 @@ class LiveObjects(Protocol):
     def forget(self, ref: Ref, *, uid: str = "") -> None:
         """Take out an object that an own delete removed or a read did not find."""
 
+    def writing(self, ref: Ref) -> AbstractContextManager[None]:
+        """While an own write is under way: the watch's echo of it is no change."""
+
 
 @dataclass(frozen=True, slots=True)
 class Access:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from tests.integration.registering import Registrar
-from tests.integration.tenants import PATIENCE, condition, wait_for
+from tests.integration.tenants import condition, wait_for
 from tests.scene.installation import install_target, operator_kubeconfig
 from tests.scene.stage import CLUSTER, cluster_manifest, platform_manifest
 
@@ -143,7 +143,7 @@ def _deletion_waits_for_the_last_tenant(registrar: Registrar, name: str) -> None
     registrar.delete("Cluster", name)
     for count in ("2", "1"):
         message = f"it is let go when the tenants on it ({count}) are deleted or moved"
-        body = registrar.told("Cluster", name, "Unknown", "InUse", message, seconds=PATIENCE + 10)
+        body = registrar.told("Cluster", name, "Unknown", "InUse", message, seconds=20)
         assert body["metadata"]["finalizers"] == [CLUSTER_FINALIZER]
         assert condition(body, "Reconciling")["reason"] == "InUse"
         tenant = "acme" if count == "2" else "second"
@@ -153,7 +153,7 @@ def _deletion_waits_for_the_last_tenant(registrar: Registrar, name: str) -> None
         bench.ready(tenant)
         bench.delete(tenant)
         bench.gone(tenant)
-    registrar.gone("Cluster", name, seconds=PATIENCE + 10)
+    registrar.gone("Cluster", name, seconds=20)
     bench.delete("third")
     bench.gone("third")
 

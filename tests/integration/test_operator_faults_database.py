@@ -117,7 +117,7 @@ def test_tenants_say_that_their_server_is_away_and_come_back_by_themselves(
 def test_a_connection_that_breaks_at_any_statement_loses_and_doubles_nothing(
     lab: FaultyLab, name: str, after: bool
 ) -> None:
-    """Each tenant's making, and each one's end, is broken one statement later than that of the tenant before."""
+    """Each tenant's making, and some tenants' end, is broken some statements later than that of the tenant before."""
     proxy = lab.database_proxy
     with lab.operator():
         wait_server_ready(lab)
@@ -129,9 +129,10 @@ def test_a_connection_that_breaks_at_any_statement_loses_and_doubles_nothing(
             lab.wait_ready(tenant, seconds=LATER)
             wait_until(lambda: proxy.has_cut, SOON, "the connection was cut")
         assert len(databases(lab.postgres.access)) == len(before[0]) + len(tenants)
-        for number, tenant in enumerate(tenants):
-            proxy.cut_statement(1 + number, after=after)
+        for number, tenant in enumerate(tenants[:4]):
+            proxy.cut_statement(1 + 2 * number, after=after)
             lab.delete_tenants(tenant)
+        lab.delete_tenants(*tenants[4:])
         assert all_of_tenants(lab.postgres.access) == before
         wait_server_ready(lab)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 from collections.abc import Coroutine
 from typing import Any, Final, Self, TypeVar
@@ -14,6 +15,8 @@ STATEMENTS: Final = frozenset({b"Q", b"E"})
 """Messages that run something: a simple query, and the Execute of an extended one."""
 ENCRYPTION_REQUESTS: Final = frozenset({80877103, 80877104})
 READY_FOR_QUERY: Final = b"Z\x00\x00\x00\x05"
+PIPELINE_SECONDS: Final = 0.2
+"""In a pipeline a server that is done does not say so before the client asks."""
 
 T = TypeVar("T")
 
@@ -135,10 +138,16 @@ class DatabaseProxy:
 
 async def _answers(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, unanswered: asyncio.Event) -> None:
     """Pass on what the server says; once `unanswered`, keep it back, and end when the server is done."""
-    while data := await reader.read(LARGEST):
-        if not unanswered.is_set():
-            writer.write(data)
-            await writer.drain()
-        elif READY_FOR_QUERY in data:
-            break
+    silence: float | None = None
+    with contextlib.suppress(TimeoutError):
+        while True:
+            async with asyncio.timeout(silence):
+                data = await reader.read(LARGEST)
+            if not data or (unanswered.is_set() and READY_FOR_QUERY in data):
+                break
+            if unanswered.is_set():
+                silence = PIPELINE_SECONDS
+            else:
+                writer.write(data)
+                await writer.drain()
     writer.transport.abort()

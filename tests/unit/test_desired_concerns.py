@@ -110,14 +110,15 @@ def test_a_tenant_that_serves_nothing_has_no_ingress_and_no_url(blueprint: Bluep
 @calmly
 @given(blueprints())
 def test_an_ingress_routes_exactly_the_held_hosts_to_the_one_service(blueprint: Blueprint) -> None:
-    for ingress in ingresses(blueprint):
-        rules, backend = ingress["spec"]["rules"], blueprint.spec.ingress.backend
-        assert [rule["host"] for rule in rules] == [host.host for host in blueprint.hosts]
-        services = [path["backend"]["service"] for rule in rules for path in rule["http"]["paths"]]
-        assert all(each == {"name": backend.service, "port": {"number": backend.port}} for each in services)
-        assert {name for entry in ingress["spec"].get("tls", []) for name in entry["hosts"]} <= {
-            host.host for host in blueprint.hosts
-        }
+    held = [host.host for host in blueprint.hosts]
+    made, backend = ingresses(blueprint), blueprint.spec.ingress.backend
+    rules = [rule for ingress in made for rule in ingress["spec"]["rules"]]
+    assert sorted(rule["host"] for rule in rules) == (sorted(held) if made else [])
+    services = [path["backend"]["service"] for rule in rules for path in rule["http"]["paths"]]
+    assert all(each == {"name": backend.service, "port": {"number": backend.port}} for each in services)
+    for ingress in made:
+        own = {rule["host"] for rule in ingress["spec"]["rules"]}
+        assert {name for entry in ingress["spec"].get("tls", []) for name in entry["hosts"]} <= own
 
 
 @calmly
@@ -143,9 +144,8 @@ def test_each_host_has_its_certificate_from_where_the_cluster_or_the_tenant_says
     tls: dict[str, Any] | None, expected: list[tuple[str, str | None]]
 ) -> None:
     blueprint = example(tls)
-    (ingress,) = ingresses(blueprint)
-    assert [(entry["hosts"][0], entry.get("secretName")) for entry in ingress["spec"].get("tls", [])] == expected
-    assert (ANNOTATION_CLUSTER_ISSUER in ingress["metadata"]["annotations"]) == (tls == {"clusterIssuer": "le"})
+    entries = [entry for ingress in ingresses(blueprint) for entry in ingress["spec"].get("tls", [])]
+    assert [(entry["hosts"][0], entry.get("secretName")) for entry in entries] == expected
     assert blueprint.url == f"{'https' if tls else 'http'}://a.com"
 
 
@@ -208,3 +208,12 @@ def test_the_database_secret_has_the_names_that_clients_look_for() -> None:
 
 def test_a_password_is_in_no_representation_of_a_connection() -> None:
     assert CONNECTION.password not in repr(CONNECTION)
+
+
+def test_a_certificate_that_the_tenant_brings_is_kept_from_the_issuer() -> None:
+    """cert-manager takes over every Secret that an Ingress with its annotation names."""
+    issued, brought = ingresses(example({"clusterIssuer": "le"}))
+    assert issued["metadata"]["annotations"][ANNOTATION_CLUSTER_ISSUER] == "le"
+    assert [rule["host"] for rule in issued["spec"]["rules"]] == ["a.com"]
+    assert ANNOTATION_CLUSTER_ISSUER not in brought["metadata"]["annotations"]
+    assert brought["spec"]["tls"] == [{"hosts": ["b.com"], "secretName": "own"}]

@@ -66,6 +66,7 @@ SERVICE_ACCOUNT: Final = "tenant"
 RESOURCE_QUOTA: Final = "tenant"
 LIMIT_RANGE: Final = "tenant"
 INGRESS: Final = "tenant"
+INGRESS_OWN_CERTIFICATES: Final = "tenant-own-certificates"
 OPERATOR_ROLE_BINDING: Final = "tenantry-operator"
 
 # --- ClusterRoles that deploy/target-rbac.yaml makes on a target ----------------------------------------------

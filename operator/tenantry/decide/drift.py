@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping
 from typing import Any
+
+import orjson
 
 from tenantry.api.names import ANNOTATION_DESIRED_HASH
 from tenantry.decide.quantities import same_quantity
@@ -26,7 +27,7 @@ def desired_hash(body: Mapping[str, Any]) -> str:
         if _is_secret(body)
         else body
     )
-    return hashlib.sha256(json.dumps(public, sort_keys=True, separators=(",", ":")).encode()).hexdigest()[:16]
+    return hashlib.sha256(orjson.dumps(public, option=orjson.OPT_SORT_KEYS)).hexdigest()[:16]
 
 
 def with_desired_hash(body: dict[str, Any]) -> dict[str, Any]:

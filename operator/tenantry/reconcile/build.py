@@ -28,6 +28,7 @@ from tenantry.reconcile.report import Report
 from tenantry.reconcile.world import World
 
 QUOTA_RETRY = 5.0
+WAITS_FOR_DATABASE = Outcome(None, Reason.PENDING, f"{SECRET_DATABASE} waits for the database")
 
 
 class Build:
@@ -117,7 +118,7 @@ class Build:
                 except Halt as trouble:
                     database = Outcome.of(trouble)
         report.outcomes[ConditionType.DATABASE_READY] = database
-        report.outcomes[ConditionType.SECRETS_READY] = GOOD
+        report.outcomes[ConditionType.SECRETS_READY] = GOOD if database.status is True else WAITS_FOR_DATABASE
 
     def _provisioning(self, shared: SharedDatabase) -> DatabaseProvisioning:
         return DatabaseProvisioning(self._world, shared, self._placed.identity, self._blueprint.namespace)
@@ -128,7 +129,7 @@ class Build:
         live = self._placed.target.live.get(ref) or {}
         enforced = live.get("status", {}).get("hard", {})
         wanted = quota["spec"]["hard"]
-        if enforced.keys() == wanted.keys() and all(same_quantity(wanted[name], enforced[name]) for name in wanted):
+        if all(name in enforced and same_quantity(wanted[name], enforced[name]) for name in wanted):
             return GOOD
         return Outcome(
             None, Reason.QUOTA_NOT_ENFORCED, "the quota is not enforced on the target yet", retry_after=QUOTA_RETRY

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tenantry.api.conditions import Reason
-from tenantry.api.names import INGRESS
+from tenantry.api.names import INGRESS, INGRESS_OWN_CERTIFICATES
 from tenantry.api.resources import INGRESS_CLASSES, INGRESSES, Ref
 from tenantry.decide.conditions import Outcome
 from tenantry.desired.blueprint import Blueprint
@@ -56,6 +56,9 @@ class IngressReadiness:
 
 
 def _address(target: Target, namespace: str) -> bool:
-    live = target.live.get(Ref(INGRESSES, namespace, INGRESS)) or {}
-    addresses = live.get("status", {}).get("loadBalancer", {}).get("ingress") or []
-    return any(entry.get("ip") or entry.get("hostname") for entry in addresses)
+    """Whether every Ingress of the tenant has one."""
+    made = (target.live.get(Ref(INGRESSES, namespace, name)) for name in (INGRESS, INGRESS_OWN_CERTIFICATES))
+    statuses = [live.get("status", {}).get("loadBalancer", {}).get("ingress") or [] for live in made if live]
+    return bool(statuses) and all(
+        any(entry.get("ip") or entry.get("hostname") for entry in addresses) for addresses in statuses
+    )

@@ -7,7 +7,7 @@ from typing import Any
 from tenantry.api.conditions import ConditionType, Reason
 from tenantry.api.identity import TenantIdentity
 from tenantry.api.names import LABEL_MANAGED_BY, LABEL_TENANT_HASH, MANAGED_BY
-from tenantry.api.resources import TENANT_RECORDS, Ref
+from tenantry.api.resources import CLUSTERS, DATABASE_SERVERS, TENANT_RECORDS, Ref
 from tenantry.api.tenant import Tenant
 from tenantry.api.tenantrecord import PinnedCluster, PinnedDatabase, RecordState, TenantRecord, TenantRecordSpec
 from tenantry.decide.halt import Terminal, Waiting
@@ -51,11 +51,13 @@ async def create_record(
         },
         "spec": spec.model_dump(by_alias=True, mode="json", exclude_none=True),
     }
-    try:
-        answer = await world.management.create(body)
-    except AlreadyExistsError:
-        answer = await world.management.get(record_ref(identity))
-    return take_in(world, answer)
+    ref = record_ref(identity)
+    with world.live.writing(ref):
+        try:
+            answer = await world.management.create(body)
+        except AlreadyExistsError:
+            answer = await world.management.get(ref)
+        return take_in(world, answer)
 
 
 async def adopt(world: World, tenant: Tenant, record: TenantRecord) -> TenantRecord:
@@ -90,16 +92,25 @@ async def swap(world: World, record: TenantRecord, change: dict[str, Any]) -> Te
         ConflictError: somebody did; the next reconcile sees what.
     """
     patch = {"metadata": {"resourceVersion": record.metadata.resource_version}, "spec": change}
-    answer = await world.management.merge_patch(Ref(TENANT_RECORDS, "", record.name), patch)
-    return take_in(world, answer)
+    ref = Ref(TENANT_RECORDS, "", record.name)
+    with world.live.writing(ref):
+        return take_in(world, await world.management.merge_patch(ref, patch))
 
 
 async def remove_record(world: World, record: TenantRecord) -> None:
     """Delete exactly the record that was seen; no error if it is gone."""
     ref = Ref(TENANT_RECORDS, "", record.name)
-    await world.management.delete(ref, uid=record.metadata.uid, resource_version=record.metadata.resource_version)
-    world.live.forget(ref, uid=record.metadata.uid)
+    with world.live.writing(ref):
+        await world.management.delete(ref, uid=record.metadata.uid, resource_version=record.metadata.resource_version)
+        world.live.forget(ref, uid=record.metadata.uid)
     world.ledger.note(record.name, None)
+    for stood_on in (
+        Ref(CLUSTERS, "", record.spec.cluster.name),
+        Ref(DATABASE_SERVERS, "", record.spec.database.server),
+    ):
+        body = world.live.get(stood_on)
+        if body is not None and body["metadata"].get("deletionTimestamp"):
+            world.wake.wake(stood_on)  # it may have waited for its last tenant
 
 
 def take_in(world: World, body: Json) -> TenantRecord:

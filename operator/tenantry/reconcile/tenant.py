@@ -118,7 +118,9 @@ class TenantReconciler:
         if not build.trusted and report.good(ConditionType.SECRETS_READY, ConditionType.DATABASE_READY):
             until = world.clock.monotonic() + world.jitter(world.settings.resync)
             self._verified[placed.record.name] = Verified(build.digest(), until)
-        released = await claims.release(hosts.served, namespace=blueprint.namespace)
+        released = GOOD
+        if placed.cluster.spec.ingress is not None:  # else the tenant is not served, but its hosts stay its own
+            released = await claims.release(hosts.served, namespace=blueprint.namespace)
         trouble = released if hosts.outcome.status is True else hosts.outcome
         report.outcomes[ConditionType.INGRESS_READY] = await self._ingress.outcome(placed.target, blueprint, trouble)
 

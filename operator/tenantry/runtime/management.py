@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -120,6 +121,10 @@ class ManagementCache:
     def forget(self, ref: Ref, *, uid: str = "") -> None:
         """See `LiveObjects`."""
         self._cache_of(ref).forget(ref, uid=uid)
+
+    def writing(self, ref: Ref) -> AbstractContextManager[None]:
+        """See `LiveObjects`."""
+        return self._cache_of(ref).writing(ref)
 
     # --- feeding --------------------------------------------------------------------------------------------------
     def take(self, resource: Resource, kind: str | None, body: Json) -> None:

@@ -66,7 +66,7 @@ class Operator:
             clock=self._clock,
             roll=random.random,
             limit=options.workers,
-            lane_limit=options.workers,
+            lane_limit=max(1, options.workers * 3 // 4),  # a target that hangs leaves room for the others
             observer=self._metrics,
         )
         self._waker = Waker(self._queue, self._ledger, options.namespace)

@@ -104,7 +104,7 @@ class TargetConnection:
         self.stale = False
         if self._facts is not None and self._facts.cluster_id != facts.cluster_id:
             # What was seen, and from which version on the watches go on, is true of another cluster.
-            await self._end_watches()
+            await self.end_watches()
             self._cache.clear()
             self._watchers = self._new_watchers()
         self._facts = facts
@@ -189,7 +189,8 @@ class TargetConnection:
             for resource in WATCHED_ON_TARGETS
         ]
 
-    async def _end_watches(self) -> None:
+    async def end_watches(self) -> None:
+        """Stop the watches; requests may go on."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -197,6 +198,6 @@ class TargetConnection:
 
     async def close(self) -> None:
         """Stop the watches and close the client."""
-        await self._end_watches()
+        await self.end_watches()
         if not self._shared:
             await self._client.close()

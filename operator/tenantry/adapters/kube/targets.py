@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
 from tenantry.adapters.breaker import Breaker
-from tenantry.adapters.kube.addresses import AddressRefused
+from tenantry.adapters.kube.addresses import AddressRefused, resolve_all
 from tenantry.adapters.kube.client import KubeClient, connect
 from tenantry.adapters.kube.kubeconfig import kubeconfig_from_secret, parse_kubeconfig
 from tenantry.adapters.kube.live import LiveCache
 from tenantry.adapters.kube.refusal import KubeconfigRefused
 from tenantry.adapters.kube.target import TargetConnection
-from tenantry.adapters.kube.transport import OnRequest
+from tenantry.adapters.kube.transport import REQUEST_SECONDS, OnRequest
 from tenantry.api.names import LABEL_MANAGEMENT_ID
 from tenantry.api.resources import Ref
-from tenantry.ports import Clock, CredentialsRefusedError, Json
+from tenantry.ports import Clock, CredentialsRefusedError, Json, UnreachableError
 
 OnTargetChange = Callable[[str, Ref, str, Json | None], None]
 """Told what somebody else changed on a target: the cluster's name, the object, its tenant hash, its body if it is."""
@@ -27,6 +28,7 @@ OnTargetChange = Callable[[str, Ref, str, Json | None], None]
 class _Held:
     connection: TargetConnection
     fingerprint: str
+    addresses: tuple[str, ...]
 
 
 class TargetPool:
@@ -55,6 +57,7 @@ class TargetPool:
         self._on_change = on_change
         self._on_request = on_request
         self._held: dict[str, _Held] = {}
+        self._retiring: set[asyncio.Task[None]] = set()
 
     def get(self, name: str) -> TargetConnection | None:
         """See `Targets`."""
@@ -66,18 +69,22 @@ class TargetPool:
         return [held.connection for held in self._held.values()]
 
     async def connect(self, name: str, secret: Mapping[str, str] | None, key: str | None) -> TargetConnection:
-        """See `Targets`. A client that did not answer is made anew too: its host may have moved."""
+        """See `Targets`. A client that did not answer is made anew if its host leads somewhere else by now."""
         document = _document(secret, key)
         fingerprint = hashlib.sha256(document).hexdigest() if document is not None else ""
         held = self._held.get(name)
-        if held is not None and held.fingerprint == fingerprint and (secret is None or not held.connection.stale):
-            return held.connection
+        if held is not None and held.fingerprint == fingerprint:
+            if document is None or not held.connection.stale:
+                return held.connection
+            if await self._addresses(document) == held.addresses:
+                return held.connection
         client = self._management if document is None else await self._client(name, document)
         former = held.connection if held is not None else None
         connection = await self._successor(name, client, former, shared=document is None)
-        self._held[name] = _Held(connection, fingerprint)
+        addresses = await self._addresses(document) if document is not None else ()
+        self._held[name] = _Held(connection, fingerprint, addresses)
         if former is not None:
-            await former.close()
+            self._retire(former)
         return connection
 
     async def disconnect(self, name: str) -> None:
@@ -90,6 +97,31 @@ class TargetPool:
         """Close all of them."""
         for name in list(self._held):
             await self.disconnect(name)
+        for task in self._retiring:
+            task.cancel()
+        await asyncio.gather(*self._retiring, return_exceptions=True)
+
+    def _retire(self, former: TargetConnection) -> None:
+        """Close a connection that was replaced, once the requests that are under way on it have ended."""
+
+        async def close_later() -> None:
+            try:
+                await former.end_watches()
+                await asyncio.sleep(REQUEST_SECONDS)
+            finally:
+                await former.close()
+
+        task = asyncio.create_task(close_later())
+        self._retiring.add(task)
+        task.add_done_callback(self._retiring.discard)
+
+    async def _addresses(self, document: bytes) -> tuple[str, ...]:
+        """Where the kubeconfig's host leads now; nothing if that can't be said."""
+        try:
+            credentials = parse_kubeconfig(document, now=self._now())
+            return await resolve_all(credentials.host, credentials.port, allow_loopback=self._allow_loopback)
+        except (KubeconfigRefused, AddressRefused, UnreachableError):
+            return ()
 
     async def _successor(
         self, name: str, client: KubeClient, former: TargetConnection | None, *, shared: bool
