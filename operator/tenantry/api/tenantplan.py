@@ -114,7 +114,7 @@ class Network(Model):
 
 
 class Ceilings(Model):
-    """The most a tenant may set for itself. Numbers compare as numbers; 0 is unlimited, but for a quota, where it is 0."""
+    """The most a tenant may set for itself, as numbers; 0 is unlimited, but for a quota, where it is 0."""
 
     limits: LimitMap = {}
     quota: QuotaMap = {}
