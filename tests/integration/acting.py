@@ -124,7 +124,12 @@ class Api:
         if dry and method != "GET":
             path += ("&" if "?" in path else "?") + "dryRun=All"
         sent = {**self._headers, "Content-Type": content, **(headers or {})}
-        self._connection.request(method, path, orjson.dumps(body) if body is not None else None, sent)
+        payload = orjson.dumps(body) if body is not None else None
+        try:
+            self._connection.request(method, path, payload, sent)
+        except (http.client.CannotSendRequest, OSError):  # the server has closed a connection that was long idle
+            self._connection.close()
+            self._connection.request(method, path, payload, sent)
         response = self._connection.getresponse()
         text = response.read()
         if "json" not in response.headers.get("Content-Type", ""):  # an API group that is not there yet: plain text

@@ -75,6 +75,7 @@ CHOICES: Final[dict[str, Any]] = {
     "Tenant.spec.placement.cluster": _OMITTED,
     "Tenant.spec.database.mode": "Shared",
     "Tenant.spec.deletion.window": "0s",
+    "Tenant.spec.ephemeral.ttl": f"{'0' * 30}1h",
     "TenantPlan.spec.rollout.type": "Immediate",
     "Cluster.spec.ingress.tls.controllerDefault": _OMITTED,
     "DatabaseServer.spec.sslMode": "verify-full",

@@ -80,6 +80,9 @@ def tenant_cases() -> Iterator[Case]:
     yield case("tasks", f"tasks.enabled: false {LATER}", {"tasks": {"enabled": False}}, {"tasks": {"enabled": True}})
     for field in ("proxy", "backup", "rotation"):
         yield case(field, f"{field} {LATER}", {field: {}}, {field: None})
+    ttl = "ttl must be a duration from 1m to 8760h (a year)"
+    yield case("ephemeral.ttl", ttl, {"ephemeral": {"ttl": "59s"}}, {"ephemeral": {"ttl": "1m"}})
+    yield case("ephemeral.ttl", ttl, {"ephemeral": {"ttl": "8760h1s"}}, {"ephemeral": {"ttl": "8760h"}})
     yield from env_cases("Tenant")
     yield case("tags", LABEL_KEY, {"tags": {"k" * 318: "v"}}, {"tags": {"k" * 317: "v"}})
     yield case("quota.hard", QUOTA_KEY, {"quota": {"hard": {"-": 1}}}, {"quota": {"hard": {"requests.cpu": 1}}})
@@ -140,9 +143,11 @@ def cluster_cases() -> Iterator[Case]:
     yield case("endpoints", f"endpoints {LATER}", {"endpoints": {"a": "b"}})
     yield case("endpoints", "each key must be at most 63 characters long", {"endpoints": {"k" * 64: "b"}})
     yield case("backupStore", f"backupStore {LATER}", {"backupStore": "s"})
-    template = {"domain": None, "hostTemplate": "{tenant}.{domain}"}
-    fixed = {"domain": None, "hostTemplate": "{tenant}.example.com"}
-    yield case("domain", "domain must be set where hostTemplate uses {domain}", template, fixed)
+    template = {"domain": None, "hostTemplate": "{tenant}.{domain}", **ingress()}
+    fixed = {"domain": None, "hostTemplate": "{tenant}.example.com", **ingress()}
+    no_domain = "domain must be set with ingress where hostTemplate uses {domain}"
+    yield case("domain", no_domain, template, fixed)
+    yield case("domain", no_domain, {"domain": None, **ingress()}, {"domain": None})
     gateway = {"gatewayRef": {"namespace": "n", "name": "g"}}
     yield case("ingress.gatewayRef", "gatewayRef is not supported yet: use className", ingress(**gateway), ingress())
     yield case("ingress.className", "className must be set", {"ingress": {}}, ingress())

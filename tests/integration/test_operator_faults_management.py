@@ -208,6 +208,26 @@ def test_a_record_of_whose_change_or_deletion_nothing_is_heard_ends_right(
             assert rule.hits >= 1
 
 
+def test_each_write_waits_for_what_a_test_does_before_and_after_it(lab: FaultyLab, name: str) -> None:
+    proxy, told = lab.management_proxy, list[tuple[str, int]]()
+    with lab.operator():
+        wait_silent(lab)
+        proxy.before_write = lambda write: told.append(("before", write.write))
+        proxy.after_write = lambda write: told.append(("after", write.write))
+        first = proxy.journal.writes + 1
+        try:
+            lab.apply_tenants(name)
+            lab.wait_ready(name)
+            wait_silent(lab)
+        finally:
+            proxy.before_write = proxy.after_write = None
+        numbers = range(first, proxy.journal.writes + 1)
+        assert len(numbers) >= 4  # the record, the finalizer, the status on the first visit and in the end
+        assert sorted(told) == sorted((when, number) for number in numbers for when in ("before", "after"))
+        assert all(told.index(("before", number)) < told.index(("after", number)) for number in numbers)
+        lab.delete_tenants(name)
+
+
 # --- silence ------------------------------------------------------------------------------------------------------
 def test_the_echoes_of_its_own_writes_start_no_storm(lab: FaultyLab, name: str) -> None:
     with lab.operator() as operator:

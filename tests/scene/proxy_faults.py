@@ -8,7 +8,7 @@ import json
 import re
 import threading
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeAlias
 
@@ -245,8 +245,3 @@ def error_event(code: int) -> bytes:
     reason, message = ("Expired", "too old resource version") if code == 410 else ("InternalError", "etcd is gone")
     status = {"kind": "Status", "apiVersion": "v1", "status": "Failure", "message": message, "reason": reason}
     return json.dumps({"type": "ERROR", "object": {**status, "metadata": {}, "code": code}}).encode() + b"\n"
-
-
-def names(paths: Iterable[Passing]) -> list[str]:
-    """Method and path of requests, for the message of a failed assertion."""
-    return [f"{entry.method} {entry.path}" for entry in paths]
