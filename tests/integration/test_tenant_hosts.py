@@ -204,6 +204,7 @@ def test_a_brought_certificate_is_used_for_its_host_alone(workbench: Workbench) 
     plan, host = free_plan(workbench), f"shop.{workbench.prefix}.test"
     where = workbench.whereabouts()
     workbench.make(plan=plan, domains=[{"host": host, "tls": {"secretName": "own-tls"}}])
-    tls = workbench.on_target(INGRESSES, where.namespace, "tenant")["spec"]["tls"]
-    default = f"acme-{workbench.workspace}.{DOMAIN}"
-    assert tls == [{"hosts": [default]}, {"hosts": [host], "secretName": "own-tls"}]
+    issued = workbench.on_target(INGRESSES, where.namespace, "tenant")["spec"]["tls"]
+    brought = workbench.on_target(INGRESSES, where.namespace, "tenant-own-certificates")["spec"]["tls"]
+    assert issued == [{"hosts": [f"acme-{workbench.workspace}.{DOMAIN}"]}]
+    assert brought == [{"hosts": [host], "secretName": "own-tls"}]

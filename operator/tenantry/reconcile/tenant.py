@@ -8,7 +8,7 @@ from datetime import datetime
 from tenantry.api.base import parse_duration
 from tenantry.api.conditions import ConditionType, Reason
 from tenantry.api.names import TENANT_FINALIZER
-from tenantry.api.resources import Ref
+from tenantry.api.resources import TENANT_RECORDS, Ref
 from tenantry.api.tenant import Tenant
 from tenantry.decide.conditions import GOOD, PENDING, Outcome
 from tenantry.decide.halt import Halt
@@ -63,6 +63,9 @@ class TenantReconciler:
         """One pass over one Tenant."""
         body = self._world.live.get(key)
         if body is None:
+            if (record := self._world.ledger.record_of(key)) is not None:
+                # It may have gone between its record and its finalizer, when nobody was there to see it go.
+                self._world.wake.wake(Ref(TENANT_RECORDS, "", record))
             return Result()
         tenant = Tenant.model_validate(body)
         if tenant.deleting:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from tenantry.api.resources import TENANTS, Ref
 from tenantry.api.tenantrecord import RecordState, TenantRecord
 from tenantry.decide.halt import Halt, Waiting
-from tenantry.ports import NotFoundError
+from tenantry.desired.stamp import bears_stamp
+from tenantry.ports import DatabaseError, NotFoundError
 from tenantry.reconcile.deletion import Deletion
-from tenantry.reconcile.placing import search
 from tenantry.reconcile.records import remove_record
 from tenantry.reconcile.result import Result
 from tenantry.reconcile.world import World
@@ -55,9 +55,24 @@ class TenantRecordReconciler:
         return Result()
 
     async def _is_empty(self, record: TenantRecord) -> bool:
-        """Whether every cluster and server was searched, and nothing bears the tenant's stamp."""
-        traces = await search(self._world, record.identity)
-        return traces.cluster is None and traces.database is None and not traces.unreachable
+        """Whether nothing bears the tenant's stamp where its record says that it was to be made."""
+        pinned = record.spec.database
+        target = self._world.targets.get(record.spec.cluster.name)
+        if target is None or not target.availability.ok:
+            return False
+        identity = record.identity
+        if any(bears_stamp(live, identity) for live in target.live.of_tenant(identity.tenant_hash)):
+            return False
+        if pinned.mode != "Shared":
+            return True
+        server = self._world.servers.get(pinned.server)
+        if server is None or not server.availability.ok:
+            return False
+        try:
+            claims = await server.admin.claims(identity.management_id)
+        except DatabaseError:
+            return False
+        return all(claim.record != record.name for claim in claims)
 
     async def _is_there(self, tenant: Ref, record: TenantRecord) -> bool:
         """Whether the very Tenant of the record is there, as the API server says and not only the watch."""
