@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from contextlib import AbstractContextManager
 from typing import Any, cast
 
 from hypothesis import example, given
@@ -97,6 +98,9 @@ class Store:
 
     def all(self, resource: Resource) -> list[Json]:
         raise NotImplementedError(resource)
+
+    def writing(self, ref: Ref) -> AbstractContextManager[None]:
+        raise NotImplementedError(ref)
 
 
 def status(**fields: Any) -> ClusterStatus:
