@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from typing import Final
 
 import psycopg
@@ -22,6 +21,13 @@ SELECT pg_has_role(b.datdba, 'USAGE') AND coalesce((SELECT pg_has_role(c.relowne
        to_regclass('public.claims') IS NOT NULL
        AND NOT EXISTS (SELECT FROM aclexplode(coalesce(b.datacl, acldefault('d', b.datdba))) a WHERE a.grantee = 0)
   FROM pg_database b WHERE b.datname = current_database()
+"""
+
+_STATE: Final = """
+SELECT pg_has_role(datdba, 'USAGE'),
+       datallowconn AND NOT EXISTS (SELECT FROM aclexplode(coalesce(datacl, acldefault('d', datdba))) a
+                                     WHERE a.grantee = 0)
+  FROM pg_database WHERE datname = %s
 """
 
 _CREATE_TABLE: Final = (
@@ -137,20 +143,25 @@ async def _create(connections: Connections, why: DatabaseError) -> None:
 
 
 async def _create_from(connection: Connection) -> None:
-    """Create, close and open, each of which may have been done by a predecessor or be being done by another."""
-    cursor = await connection.execute(
-        "SELECT datallowconn, pg_has_role(datdba, 'USAGE') FROM pg_database WHERE datname = %s", (HOME,)
-    )
+    """Create, close and open, each of which may have been done by a predecessor.
+
+    One operator at a time, until its session ends: two that REVOKE on one database at once get "tuple concurrently
+    updated". For the same reason nothing is done again that is done, as the next step REVOKEs under a lock of its own.
+    """
+    await connection.execute("SELECT pg_advisory_lock(hashtext('tenantry.io/home'))")
+    cursor = await connection.execute(_STATE, (HOME,))
     row = await cursor.fetchone()
-    if row is not None and not row[1]:
+    if row is None:
+        await create_database(connection, HOME, connection_limit=-1)
+        ours, finished = True, False
+    else:
+        ours, finished = row
+    if not ours:
         raise DatabaseCredentialsError(
             f"database {HOME} is there, but belongs to another role than {connection.info.user}"
         )
-    if row is None:
-        # Another operator may be quicker.
-        with suppress(psycopg.errors.DuplicateDatabase, psycopg.errors.UniqueViolation):
-            await create_database(connection, HOME, connection_limit=-1)
-    await connection.execute(statements.batch([statements.close_to_public(HOME), statements.open_database(HOME)]))
+    if not finished:
+        await connection.execute(statements.batch([statements.close_to_public(HOME), statements.open_database(HOME)]))
 
 
 async def create_database(connection: Connection, name: str, *, connection_limit: int) -> None:
