@@ -38,11 +38,7 @@ bench: clusters ## TENANTS=300 through the operator against the raw floor; one l
 .PHONY: test
 test: clusters ## The tests, on real servers
 	@tools/postgres.sh
-	@$(RUN) pytest -n $(WORKERS) --ignore-glob='*/test_operator_faults_*' tests/unit tests/integration $(ARGS)
-
-.PHONY: chaos
-chaos: clusters ## Faults of clusters and servers under the running operator: long, beside make test for now
-	@$(RUN) pytest -n $(WORKERS) tests/integration/test_operator_faults_*.py $(ARGS)
+	@$(RUN) pytest -n $(WORKERS) tests/unit tests/integration $(ARGS)
 
 .PHONY: fast
 fast: venv ## Unit tests only: no server, no network
