@@ -136,6 +136,9 @@ class Kube(Protocol):
     async def version(self) -> str:
         """`gitVersion` of the API server, such as `v1.36.3`."""
 
+    async def now(self) -> datetime:
+        """The API server's clock, in whole seconds."""
+
 
 class LiveObjects(Protocol):
     """What a watch has seen of one API server: reads cost no request. Never goes backwards in resourceVersion."""
@@ -307,7 +310,8 @@ class DatabaseClaim:
     """One row of table `claims` in database `tenantry` on a server: who a database name belongs to.
 
     Attributes:
-        state: `creating`, `ready` or `dropping`.
+        state: `creating`, `ready`, `parked` or `dropping`.
+        purge_after: When a parked one may be dropped, in UTC; None for never, and in all other states but `dropping`.
     """
 
     database: str
@@ -315,6 +319,7 @@ class DatabaseClaim:
     tenant_hash: str
     record: str
     state: str
+    purge_after: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -362,6 +367,23 @@ class DatabaseState:
     settled: bool
 
 
+@dataclass(frozen=True, slots=True)
+class LoginState:
+    """One of a tenant's two logins at one moment.
+
+    Attributes:
+        can_login: It is there, has LOGIN, and its validity is not over. Whether it has a password can't be seen.
+        sessions: Of this login, in all databases.
+        clients: Who they say they are and where they come from, such as `psql at 10.0.0.7`: different ones, at most 10
+            of at most 64 printable characters each.
+    """
+
+    name: str
+    can_login: bool
+    sessions: int
+    clients: tuple[str, ...]
+
+
 class DatabaseAdmin(Protocol):
     """One shared PostgreSQL server as its admin role. Each method is one idempotent step; all raise only DatabaseError.
 
@@ -373,6 +395,9 @@ class DatabaseAdmin(Protocol):
 
     async def inspect(self, wanted: WantedDatabase) -> DatabaseState:
         """The state of one tenant's database."""
+
+    async def now(self) -> datetime:
+        """The server's clock, in UTC."""
 
     async def claims(self, management_id: str) -> list[DatabaseClaim]:
         """All claims of one management cluster."""
@@ -400,6 +425,37 @@ class DatabaseAdmin(Protocol):
 
     async def login_works(self, wanted: WantedDatabase, login: str, password: str) -> bool:
         """Whether a tenant's login gets into its database and `SELECT current_user` is its owner role."""
+
+    async def park(self, wanted: WantedDatabase, *, purge_after: datetime | None) -> bool:
+        """Claim to `parked`, logins locked with their passwords kept, no privilege on the database, sessions ended.
+
+        The data stays. False if there is no such claim or it is in `dropping`. Safe to repeat.
+
+        Args:
+            wanted: Whose database it is.
+            purge_after: When it may be dropped, with a zone; None for never.
+        """
+
+    async def unpark(self, wanted: WantedDatabase) -> bool:
+        """Claim from `parked` to `ready`, or to `creating` if it was never complete; False if it was not parked.
+
+        `ensure_roles`, `settle` and `set_password` then open it again.
+        """
+
+    async def expire(self, wanted: WantedDatabase) -> bool:
+        """Claim from `parked` to `dropping` if its `purge_after` is over by the server's clock; else False."""
+
+    async def lock_logins(self, wanted: WantedDatabase) -> None:
+        """Both logins locked with their passwords kept, and their sessions ended; `set_password` unlocks one."""
+
+    async def logins(self, wanted: WantedDatabase) -> tuple[LoginState, LoginState]:
+        """Both logins, and who uses them now."""
+
+    async def lock_login(self, wanted: WantedDatabase, login: str, *, end_sessions: bool) -> LoginState:
+        """One login locked and its password forgotten; what it was before. Never both, whoever else is at it."""
+
+    async def reassign(self, wanted: WantedDatabase) -> None:
+        """What the logins themselves own in the tenant's database is given to the owner role."""
 
     async def drop(self, wanted: WantedDatabase) -> None:
         """Lock the logins, end the sessions, drop the database and the roles. Needs the claim in `dropping`."""
@@ -490,10 +546,18 @@ class Clock(Protocol):
 
 
 class Dns(Protocol):
-    """The look-up that proves a custom host."""
+    """What a stranger's names lead to."""
 
     async def txt(self, name: str) -> tuple[str, ...]:
         """The TXT records at a name; empty where there are none. Raises TimeoutError if no server answered."""
+
+    async def addresses(self, host: str) -> tuple[str, ...]:
+        """The IP addresses of a host (a DNS name in full, or an address), at least one, sorted.
+
+        Raises:
+            CredentialsRefusedError: one of them is an address that no stranger may name; the reason says which sort.
+            UnreachableError: the name does not resolve, or no server answered.
+        """
 
 
 class Events(Protocol):

@@ -20,7 +20,7 @@ from tests.controlplane.access import ClusterAccess
 from tests.controlplane.cluster import ControlPlane
 from tests.controlplane.postgres_access import PostgresAccess
 from tests.scene import installation
-from tests.scene.operator import OperatorProcess
+from tests.scene.operator import LENIENT, OperatorProcess
 
 from tenantry.api.names import API_VERSION, LABEL_MANAGEMENT_ID
 from tenantry.api.resources import CLUSTERS, DATABASE_SERVERS, SECRETS, TENANT_PLANS, WATCHED_ON_TARGETS
@@ -97,7 +97,7 @@ class Scene:
     def start_operator(self, tenants: int) -> None:
         """Start a fresh process and wait until it has nothing left to do; `tenants` are there already."""
         flags = ("--management-id", MANAGEMENT_ID)
-        self._operator = OperatorProcess(self._kubeconfig, self._folder / "operator.log", flags).start()
+        self._operator = OperatorProcess(self._kubeconfig, self._folder / "operator.log", (*LENIENT, *flags)).start()
         self.settle()
         self._rest = (tenants, memory_kb(self.operator.pid).now)
 

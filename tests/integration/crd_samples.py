@@ -74,9 +74,13 @@ _OMITTED: Final = object()
 CHOICES: Final[dict[str, Any]] = {
     "Tenant.spec.placement.cluster": _OMITTED,
     "Tenant.spec.database.mode": "Shared",
+    "Tenant.spec.database.external": _OMITTED,
     "Tenant.spec.deletion.window": "0s",
     "Tenant.spec.ephemeral.ttl": f"{'0' * 30}1h",
+    "Tenant.spec.rotation.interval": f"{'0' * 30}2h",
+    "Tenant.spec.rotation.gracePeriod": f"{'0' * 30}1h",
     "TenantPlan.spec.rollout.type": "Immediate",
+    "TenantRecord.spec.lastSpec": {"plan": "basic"},
     "Cluster.spec.ingress.tls.controllerDefault": _OMITTED,
     "DatabaseServer.spec.sslMode": "verify-full",
     "*.spec.allowedWorkspaces.from": "Selector",

@@ -6,12 +6,14 @@ import asyncio
 import itertools
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import psycopg
+import pytest
 from tests.controlplane.postgres import PostgresServer
 from tests.controlplane.postgres_access import PostgresAccess
 from tests.controlplane.postgres_binaries import debian_binaries, wheel_binaries
@@ -73,6 +75,12 @@ class World:
         assert await self.admin.mark(wanted, before="creating", after="ready")
         return wanted
 
+    async def provision_both(self, password: str) -> WantedDatabase:
+        """A tenant both of whose logins can get in."""
+        wanted = await self.provision(password=password)
+        await self.admin.set_password(wanted, wanted.logins[1], password)
+        return wanted
+
     @asynccontextmanager
     async def enter(self, wanted: WantedDatabase, password: str, login: int = 0) -> AsyncIterator[Session]:
         """A session as an application of the tenant has it."""
@@ -99,7 +107,7 @@ class World:
     async def clear(self) -> None:
         """Drop all that was made and claimed."""
         for wanted in self.made:
-            for state in ("creating", "ready"):
+            for state in ("creating", "ready", "parked"):
                 await self.admin.mark(wanted, before=state, after="dropping")
             claim = (await self.admin.inspect(wanted)).claim
             if claim and (claim.tenant_hash, claim.management_id) == (wanted.tenant_hash, wanted.management_id):
@@ -146,8 +154,103 @@ async def eventually(condition: Callable[[], Awaitable[bool]], what: str) -> Non
         AssertionError: if it does not within the deadline.
     """
     try:
-        async with asyncio.timeout(DEADLINE):
-            while not await condition():
-                pass
+        async with asyncio.timeout(DEADLINE):  # noqa: ASYNC110 - a server is looked at: it sets no event
+            while not await condition():  # noqa: ASYNC110 - it is asked of a server, which sets no event
+                await asyncio.sleep(0.01)  # lets others run where the condition awaits nothing
     except TimeoutError:
         raise AssertionError(f"not within {DEADLINE} s: {what}") from None
+
+
+@asynccontextmanager
+async def reconnecting(
+    world: World, wanted: WantedDatabase, password: str, *, clients: int
+) -> AsyncIterator[Callable[[], int]]:
+    """Clients that come back as soon as they are thrown out; gives the number of their tries so far."""
+    entered = asyncio.Event()
+    tries = 0
+
+    async def reconnect() -> None:
+        nonlocal tries
+        while True:
+            tries += 1
+            with suppress(psycopg.Error):
+                async with world.enter(wanted, password) as session:
+                    entered.set()
+                    await session.execute("SELECT pg_sleep(60)")
+
+    tasks = [asyncio.create_task(reconnect()) for _ in range(clients)]
+    try:
+        async with asyncio.timeout(DEADLINE):
+            await entered.wait()
+        yield lambda: tries
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def park(world: World, wanted: WantedDatabase, purge_after: datetime | None = None) -> None:
+    async with asyncio.timeout(DEADLINE):
+        assert await world.admin.park(wanted, purge_after=purge_after)
+
+
+async def must_be_shut(world: World, wanted: WantedDatabase, password: str) -> None:
+    """No login, no privilege, no session."""
+    for login in wanted.logins:
+        assert not await world.admin.login_works(wanted, login, password)
+    roles = [wanted.owner, *wanted.logins]
+    may = "SELECT bool_or(rolcanlogin OR has_database_privilege(oid, %s, 'CONNECT, CREATE, TEMPORARY')) FROM pg_roles"
+    assert not await world.ask(may + " WHERE rolname = ANY (%s)", wanted.database, roles)
+    assert await sessions_of(world, wanted) == 0
+    assert not (await world.admin.inspect(wanted)).settled
+
+
+async def sessions_of(world: World, wanted: WantedDatabase) -> int:
+    count: int = await world.ask(
+        "SELECT count(*) FROM pg_stat_activity WHERE usename = ANY (%s) OR datname = %s",
+        [wanted.owner, *wanted.logins],
+        wanted.database,
+    )
+    return count
+
+
+async def owners(world: World, wanted: WantedDatabase) -> set[str]:
+    """Who owns anything in the tenant's database, default privileges aside."""
+    found: list[str] | None = await world.ask(
+        "SELECT array_agg(DISTINCT rolname::text) FROM pg_shdepend s JOIN pg_roles r ON r.oid = refobjid"
+        " WHERE dbid = (SELECT oid FROM pg_database WHERE datname = current_database()) AND deptype = 'o'"
+        " AND refclassid = 'pg_authid'::regclass AND classid <> 'pg_default_acl'::regclass",
+        database=wanted.database,
+    )
+    return set(found or ())
+
+
+class KilledError(Exception):
+    """The process ended here."""
+
+
+class Killer:
+    """Ends the process, as far as the server can tell, before or after its nth statement or new session."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.countdown: int | None = None
+        execute, connect = psycopg.AsyncConnection.execute, psycopg.AsyncConnection.connect
+
+        async def counted_execute(connection: Any, *args: Any, **kwargs: Any) -> Any:
+            self.tick()
+            cursor = await execute(connection, *args, **kwargs)
+            self.tick()
+            return cursor
+
+        async def counted_connect(*args: Any, **kwargs: Any) -> Any:
+            self.tick()
+            return await connect(*args, **kwargs)
+
+        monkeypatch.setattr(psycopg.AsyncConnection, "execute", counted_execute)
+        monkeypatch.setattr(psycopg.AsyncConnection, "connect", counted_connect)
+
+    def tick(self) -> None:
+        if self.countdown is not None:
+            self.countdown -= 1
+            if self.countdown < 0:
+                raise KilledError

@@ -75,10 +75,7 @@ def tenant_cases() -> Iterator[Case]:
     yield case("placement", "Tier2 and Tier3 need a placement", tier2, {"tier": "Tier1"})
     yield case("placement", "Tier2 and Tier3 need a placement", {"tier": "Tier3"})
     yield case("tier", "Tier2 and Tier3 are not supported yet: use Tier1", {**tier2, "placement": {"cluster": "c"}})
-    yield case("enabled", f"enabled: false {LATER}", {"enabled": False}, {"enabled": True})
-    yield case("suspend", f"suspend {LATER}", {"suspend": True}, {"suspend": False})
-    yield case("tasks", f"tasks.enabled: false {LATER}", {"tasks": {"enabled": False}}, {"tasks": {"enabled": True}})
-    for field in ("proxy", "backup", "rotation"):
+    for field in ("proxy", "backup"):
         yield case(field, f"{field} {LATER}", {field: {}}, {field: None})
     ttl = "ttl must be a duration from 1m to 8760h (a year)"
     yield case("ephemeral.ttl", ttl, {"ephemeral": {"ttl": "59s"}}, {"ephemeral": {"ttl": "1m"}})
@@ -91,23 +88,62 @@ def tenant_cases() -> Iterator[Case]:
     yield case("placement", EITHER_PLACEMENT, {"placement": both}, {"placement": {"region": "r"}})
     yield case("placement", EITHER_PLACEMENT, {"placement": both}, {"placement": {"region": "r", "environment": "e"}})
     yield case("rbac.bindings[].subjects[].name", SUBJECTS, binding("ann", "system:masters"), binding("ann", "systema"))
-    only = "mode: Dedicated and External are not supported yet: use Shared or None"
-    yield case("database.mode", only, {"database": {"mode": "Dedicated"}}, {"database": {"mode": "Shared"}})
-    yield case("database.mode", only, {"database": {"mode": "External"}}, {"database": {"mode": "None"}})
+    yield from external_cases()
     server = {"shared": {"server": "s"}}
     goes_with = "shared goes with mode: Shared only"
     yield case("database.shared", goes_with, {"database": server}, {"database": {"mode": "Shared", **server}})
     yield case("database.shared", goes_with, {"database": {"mode": "None", **server}}, {"database": {"mode": "None"}})
-    for member in ("dedicated", "external"):
-        message = f"{member} is not supported yet: use mode: Shared"
-        yield case(f"database.{member}", message, {"database": {member: {}}})
+    dedicated = "mode: Dedicated is not supported yet: use Shared, External or None"
+    yield case("database.mode", dedicated, {"database": {"mode": "Dedicated"}}, {"database": {"mode": "Shared"}})
+    yield case(
+        "database.dedicated", "dedicated is not supported yet: use mode: Shared", {"database": {"dedicated": {}}}
+    )
     yield case("database.externalAccess", f"externalAccess {LATER}", {"database": {"externalAccess": {}}})
-    yield case("deletion.policy", "policy: Retain is not supported yet: use Delete", {"deletion": {"policy": "Retain"}})
-    window = "a window other than 0s is not supported yet: a deleted tenant is gone at once; use 0s"
-    yield case("deletion.window", window, {"deletion": {"window": "24h"}}, {"deletion": {"window": "0s"}})
-    for field in ("finalBackup", "protected"):
-        message = f"{field} is not supported yet: use false"
-        yield case(f"deletion.{field}", message, {"deletion": {field: True}}, {"deletion": {field: False}})
+    year = "window can be at most 8760h (a year)"
+    yield case("deletion.window", year, {"deletion": {"window": "8760h1s"}}, {"deletion": {"window": "8760h"}})
+    final = "finalBackup is not supported yet: use false"
+    yield case("deletion.finalBackup", final, {"deletion": {"finalBackup": True}}, {"deletion": {"finalBackup": False}})
+    yield from rotation_cases()
+
+
+def external_cases() -> Iterator[Case]:
+    own = {"mode": "External", "external": {"secretRef": {"name": "customer-db"}}}
+
+    def case(field: str, message: str, refused: Json, accepted: Json) -> Case:
+        return Case("Tenant", f"spec.database.{field}", message, {"database": refused}, {"database": accepted})
+
+    together = "external must be set with mode: External, and goes with no other mode"
+    yield case("external", together, {"mode": "External"}, own)
+    yield case("external", together, {**own, "mode": "Shared"}, {"mode": "Shared"})
+    yield case("external", together, {"external": own["external"]}, {})
+    extensions = "extensions can't be set with mode: External: whoever owns that database makes them there"
+    yield case("extensions", extensions, {**own, "extensions": ["citext"]}, {**own, "extensions": []})
+    limits = "maxConnections can't be set with mode: External: the limits of that database are its owner's"
+    yield case("maxConnections", limits, {**own, "maxConnections": 1}, {"mode": "Shared", "maxConnections": 1})
+    rotation = (
+        "rotation can't be set with database.mode: External: its password is changed by whoever owns that database; "
+        "put the new one into the Secret"
+    )
+    for value in ({"interval": "720h"}, {"gracePeriod": "1h"}, {"restartWorkloads": True}):
+        accepted: Json = {"database": {"mode": "Shared"}, "rotation": value}
+        yield Case("Tenant", "spec.rotation", rotation, {"database": own, "rotation": value}, accepted)
+    yield Case(
+        "Tenant", "spec.rotation", rotation, {"database": own, "rotation": {"interval": "1h"}}, {"database": own}
+    )
+
+
+def rotation_cases() -> Iterator[Case]:
+    def case(field: str, message: str, refused: Json, accepted: Json) -> Case:
+        return Case("Tenant", f"spec.rotation.{field}", message, {"rotation": refused}, {"rotation": accepted})
+
+    interval = "interval must be a duration from 1h to 87600h (ten years)"
+    short = {"gracePeriod": "1m"}
+    yield case("interval", interval, {**short, "interval": "59m59s"}, {**short, "interval": "1h"})
+    yield case("interval", interval, {"interval": "87600h1s"}, {"interval": "87600h"})
+    year = "gracePeriod can be at most 8760h (a year)"
+    yield case("gracePeriod", year, {"gracePeriod": "8760h1s"}, {"gracePeriod": "8760h"})
+    shorter = "gracePeriod must be shorter than interval: the former login is locked before it is used again"
+    yield case("gracePeriod", shorter, {"interval": "24h"}, {"interval": "24h", "gracePeriod": "23h59m"})
 
 
 def env_cases(kind: str) -> Iterator[Case]:
@@ -122,8 +158,9 @@ def env_cases(kind: str) -> Iterator[Case]:
 
 
 def plan_cases() -> Iterator[Case]:
-    for field, value in (("maxTenants", 1), ("sizes", {}), ("backup", {}), ("deletion", {})):
+    for field, value in (("maxTenants", 1), ("sizes", {}), ("backup", {})):
         yield Case("TenantPlan", f"spec.{field}", f"{field} {LATER}", {field: value}, {field: None})
+    yield from plan_deletion_cases()
     waves = "rollout.type: Waves is not supported yet: changes of a plan reach its tenants at once; use Immediate"
     at_once = {"rollout": {"type": "Immediate"}}
     yield Case("TenantPlan", "spec.rollout", waves, {"rollout": {"type": "Waves"}}, at_once)
@@ -133,6 +170,20 @@ def plan_cases() -> Iterator[Case]:
     yield Case("TenantPlan", "spec.quota.hard", QUOTA_KEY, {"quota": {"hard": {"cpu.": 1}}}, {"quota": {"hard": cpu}})
     yield Case("TenantPlan", "spec.ceilings.quota", QUOTA_KEY, {"ceilings": {"quota": {"CPU": 1}}}, ceilings)
     yield Case("TenantPlan", "spec.ceilings.limits", ENV_KEY, {"ceilings": {"limits": {"a.b": "1"}}}, ceilings)
+
+
+def plan_deletion_cases() -> Iterator[Case]:
+    def case(field: str, message: str, refused: Json, accepted: Json) -> Case:
+        return Case("TenantPlan", f"spec.deletion.{field}", message, {"deletion": refused}, {"deletion": accepted})
+
+    for field in ("minWindow", "maxWindow"):
+        year = f"{field} can be at most 8760h (a year)"
+        longest = {"maxWindow": "8760h", field: "8760h"}
+        yield case(field, year, {**longest, field: "8760h1s"}, longest)
+    longer = "minWindow can't be longer than maxWindow (720h where it is not given)"
+    yield case("minWindow", longer, {"minWindow": "721h"}, {"minWindow": "720h"})
+    yield case("minWindow", longer, {"minWindow": "2h", "maxWindow": "1h"}, {"minWindow": "1h", "maxWindow": "1h"})
+    yield case("finalBackup", "finalBackup is not supported yet: use false", {"finalBackup": True}, {})
 
 
 def cluster_cases() -> Iterator[Case]:

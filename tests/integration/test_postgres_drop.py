@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
-from contextlib import suppress
 
 import psycopg
 import pytest
 from tests.controlplane.postgres_access import PostgresAccess
-from tests.integration.postgres_tenants import DEADLINE, SERVERS, Session, World, open_world, own_server
+from tests.integration.postgres_tenants import DEADLINE, SERVERS, Session, World, open_world, own_server, reconnecting
 
 from tenantry.adapters.postgres import Limits, rules
 from tenantry.ports import DatabaseError, WantedDatabase
@@ -47,25 +46,9 @@ async def run(session: Session, *statements: str) -> None:
 
 async def test_a_client_that_reconnects_in_a_loop_does_not_block_the_drop(world: World) -> None:
     wanted = await world.provision(password="a")
-    entered = asyncio.Event()
-
-    async def reconnect() -> None:
-        while True:
-            with suppress(psycopg.Error):
-                async with world.enter(wanted, "a") as session:
-                    entered.set()
-                    await session.execute("SELECT pg_sleep(60)")
-
-    clients = [asyncio.create_task(reconnect()) for _ in range(3)]
-    try:
-        async with asyncio.timeout(DEADLINE):
-            await entered.wait()
+    async with reconnecting(world, wanted, "a", clients=3):
         await begin_drop(world, wanted)
         await finish(world, wanted)
-    finally:
-        for client in clients:
-            client.cancel()
-        await asyncio.gather(*clients, return_exceptions=True)
 
 
 async def test_open_transactions_and_locks_do_not_block_the_drop(world: World) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
+from datetime import UTC, datetime
 
 import psycopg
 import pytest
@@ -92,6 +93,62 @@ async def test_a_database_that_is_closed_or_dropped_under_way_is_there_again_for
         assert await world.admin.claims("mgmt-1") == []
 
 
+FORMER_TABLE = (
+    "CREATE TABLE public.claims (database text PRIMARY KEY, management_id text NOT NULL, tenant_hash text NOT NULL,"
+    " record text NOT NULL, state text NOT NULL CHECK (state IN ('creating', 'ready', 'dropping')),"
+    " created_at timestamptz NOT NULL DEFAULT now())"
+)
+"""As the first version made it."""
+
+
+async def make_former(world: World) -> None:
+    """The operator's database as the first version left it."""
+    await run(world, f"CREATE DATABASE tenantry OWNER {world.access.admin_user}")
+    await run(world, "REVOKE ALL ON DATABASE tenantry FROM PUBLIC")
+    async with await psycopg.AsyncConnection.connect(world.access.admin_dsn("tenantry"), autocommit=True) as session:
+        await session.execute("REVOKE ALL ON SCHEMA public FROM PUBLIC")
+        await session.execute(FORMER_TABLE)
+
+
+async def test_a_table_of_the_former_version_is_upgraded_with_its_claims(world: World) -> None:
+    wanted = world.wanted()
+    await make_former(world)
+    async with world.superuser("tenantry") as session:
+        await session.execute(
+            "INSERT INTO claims (database, management_id, tenant_hash, record, state) VALUES (%s, %s, %s, %s, 'ready')",
+            [wanted.database, wanted.management_id, wanted.tenant_hash, wanted.record],
+        )
+    admins = [world.admin, *(PostgresAdmin(params(world.access)) for _ in range(5))]
+    try:
+        facts = await asyncio.gather(*(admin.probe() for admin in admins))
+        assert {fact.databases for fact in facts} == {1}
+    finally:
+        for admin in admins[1:]:
+            await admin.close()
+    assert await world.admin.park(wanted, purge_after=datetime(2031, 1, 1, tzinfo=UTC))
+    (claim,) = await world.admin.claims("mgmt-1")
+    assert (claim.state, claim.purge_after) == ("parked", datetime(2031, 1, 1, tzinfo=UTC))
+    with pytest.raises(DatabaseError):
+        await world.admin.mark(wanted, before="parked", after="gone")
+
+
+async def test_an_upgraded_table_is_not_written_again_and_looks_like_a_new_one(world: World) -> None:
+    columns = "SELECT array_agg(column_name || data_type || is_nullable ORDER BY column_name) FROM"
+    columns += " information_schema.columns WHERE table_name = 'claims'"
+    constraints = "SELECT array_agg(conname || pg_get_constraintdef(oid) ORDER BY conname) FROM pg_constraint"
+    constraints += " WHERE conrelid = 'claims'::regclass AND contype IN ('c', 'p')"
+    looks = []
+    await make_former(world)
+    for _ in range(2):
+        await world.admin.probe()
+        written = await world.ask("SELECT sum(xmin::text::bigint) FROM pg_class", database="tenantry")
+        await world.admin.probe()
+        assert await world.ask("SELECT sum(xmin::text::bigint) FROM pg_class", database="tenantry") == written
+        looks.append([await world.ask(query, database="tenantry") for query in (columns, constraints)])
+        await run(world, "DROP DATABASE tenantry WITH (FORCE)")
+    assert looks[0] == looks[1]
+
+
 async def test_any_method_can_be_the_first(world: World) -> None:
     assert await world.admin.claims("mgmt-1") == []
 
@@ -158,6 +215,16 @@ async def test_a_superuser_as_the_admin_works_too(world: World) -> None:
         wanted = await rooted.provision(password="x")
         assert (await admin.inspect(wanted)).settled
         assert await admin.login_works(wanted, wanted.logins[0], "x")
+        assert await admin.park(wanted, purge_after=None)
+        assert not await admin.login_works(wanted, wanted.logins[0], "x")
+        assert await admin.unpark(wanted)
+        await admin.settle(wanted)
+        for login in wanted.logins:
+            await admin.set_password(wanted, login, "x")
+        async with rooted.enter(wanted, "x"):
+            assert (await admin.lock_login(wanted, wanted.logins[0], end_sessions=True)).sessions == 1
+        await admin.lock_logins(wanted)
+        assert (await admin.inspect(wanted)).settled
         with pytest.raises(DatabaseError, match="permission denied to create extension"):
             await admin.settle(replace(wanted, extensions=("dblink",)))
         await rooted.clear()

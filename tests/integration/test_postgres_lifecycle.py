@@ -8,9 +8,8 @@ from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import Any
 
-import psycopg
 import pytest
-from tests.integration.postgres_tenants import SERVERS, World, open_world, params, steps
+from tests.integration.postgres_tenants import SERVERS, KilledError, Killer, World, open_world, params, steps
 
 from tenantry.adapters.postgres import PostgresAdmin
 from tenantry.ports import DatabaseError, DatabaseState, WantedDatabase
@@ -203,37 +202,6 @@ async def test_a_name_full_of_sql_is_only_a_name(world: World) -> None:
     async with world.enter(wanted, 'it\'s \\ "x"') as session:
         cursor = await session.execute("SELECT current_database()::text, current_user::text")
         assert await cursor.fetchone() == (nasty, nasty + "_owner")
-
-
-class KilledError(Exception):
-    """The process ended here."""
-
-
-class Killer:
-    """Ends the process, as far as the server can tell, before or after its nth statement or new session."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.countdown: int | None = None
-        execute, connect = psycopg.AsyncConnection.execute, psycopg.AsyncConnection.connect
-
-        async def counted_execute(connection: Any, *args: Any, **kwargs: Any) -> Any:
-            self.tick()
-            cursor = await execute(connection, *args, **kwargs)
-            self.tick()
-            return cursor
-
-        async def counted_connect(*args: Any, **kwargs: Any) -> Any:
-            self.tick()
-            return await connect(*args, **kwargs)
-
-        monkeypatch.setattr(psycopg.AsyncConnection, "execute", counted_execute)
-        monkeypatch.setattr(psycopg.AsyncConnection, "connect", counted_connect)
-
-    def tick(self) -> None:
-        if self.countdown is not None:
-            self.countdown -= 1
-            if self.countdown < 0:
-                raise KilledError
 
 
 async def whole_life(admin: PostgresAdmin, wanted: WantedDatabase) -> None:

@@ -113,7 +113,7 @@ def test_what_holds_up_the_namespace_is_told_and_the_deletion_ends_when_it_is_go
     told = f"the namespace {where.namespace!r} is being deleted on the target ("
     tenant = workbench.when(lambda body: HOLD in condition(body)["message"], "it is told what the deletion waits for")
     ready = condition(tenant)
-    assert (ready["status"], ready["reason"]) == ("Unknown", "Deleting")
+    assert (ready["status"], ready["reason"]) == ("Unknown", "PurgeBlocked")
     assert ready["message"].startswith(told)
     assert f"Some content in the namespace has finalizers remaining: {HOLD} in 1 resource instances" in ready["message"]
     assert workbench.record(where)["spec"]["state"] == "Purging"

@@ -195,7 +195,8 @@ def test_a_lost_record_is_made_again_from_the_stamps_once_all_places_were_search
     assert f"Cluster {dark!r}" in message
     assert workbench.record(where) == {}
     workbench.stage.management.kubectl("delete", "tcl", dark, "--wait=false")
-    wait_for(lambda: workbench.record(where), "the record is made again")
+    # Tests beside this one have dark clusters, too: then it is looked for again every 30 s.
+    wait_for(lambda: workbench.record(where), "the record is made again", seconds=120)
     workbench.ready()
     assert workbench.record(where)["spec"] == before
     assert workbench.on_target(NAMESPACES, "", where.namespace)["metadata"]["uid"] == namespace

@@ -38,3 +38,10 @@ def test_an_ephemeral_tenant_is_deleted_with_all_it_has_when_its_time_is_over(wo
     assert workbench.database_traces(where) == set()
     events = workbench.events("acme", "Expired")
     assert [(event["type"], event["note"]) for event in events] == [("Normal", "spec.ephemeral.ttl is over")]
+    # What git makes again at once would come to its end and be made again for ever: it is told so, and nothing is made.
+    workbench.apply(workbench.tenant(ephemeral={"ttl": "1m"}, database={"mode": "Shared"}))
+    workbench.told("False", "Expired", None)
+    assert workbench.record(where) == {}
+    assert workbench.inventory(where) == set()
+    workbench.delete()
+    workbench.gone()

@@ -19,7 +19,7 @@ from tests.controlplane.postgres import PostgresServer
 from tests.controlplane.postgres_binaries import wheel_binaries
 from tests.scene.installation import NAMESPACE, OPERATOR, apply, kubeconfig_secret, operator_kubeconfig
 from tests.scene.lab import Lab, is_ready, make_lab, server_body, tenant_body, wait_until, workspace_body
-from tests.scene.operator import OperatorProcess
+from tests.scene.operator import LENIENT, OperatorProcess
 from tests.scene.proxy import FaultProxy
 from tests.scene.proxy_postgres import DatabaseProxy
 
@@ -99,7 +99,8 @@ class FaultyLab:
         """A new process in the place of the one that runs."""
         self.stop_operator()
         self.log = self.folder / f"operator-{next(self._runs)}.log"
-        self._operator, self._flags = OperatorProcess(self.kubeconfig, self.log, flags), flags
+        self._operator = OperatorProcess(self.kubeconfig, self.log, (*LENIENT, *flags))
+        self._flags = flags
         return self._operator.start()
 
     def stop_operator(self) -> None:

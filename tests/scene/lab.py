@@ -19,7 +19,7 @@ from tests.scene.installation import (
     kubeconfig_secret,
     operator_kubeconfig,
 )
-from tests.scene.operator import OperatorProcess
+from tests.scene.operator import LENIENT, OperatorProcess
 
 PLATFORM_SECONDS = 60.0
 
@@ -50,7 +50,7 @@ def make_lab(
         server_body("shared-fra", postgres.access.port),
         plan_body("basic"),
     )
-    return Lab(management, target, postgres, OperatorProcess(kubeconfig, folder / "operator.log", flags))
+    return Lab(management, target, postgres, OperatorProcess(kubeconfig, folder / "operator.log", (*LENIENT, *flags)))
 
 
 def cluster_body(name: str, **spec: Any) -> dict[str, Any]:
@@ -80,8 +80,9 @@ def server_body(name: str, port: int, **spec: Any) -> dict[str, Any]:
 
 
 def plan_body(name: str, **spec: Any) -> dict[str, Any]:
-    """A TenantPlan for everybody."""
-    return _body("TenantPlan", name, {"allowedWorkspaces": {"from": "All"}, "extensions": ["citext"], **spec})
+    """A TenantPlan for everybody; deleted tenants are destroyed at once."""
+    usual = {"allowedWorkspaces": {"from": "All"}, "extensions": ["citext"], "deletion": {"maxWindow": "0s"}}
+    return _body("TenantPlan", name, {**usual, **spec})
 
 
 def tenant_body(name: str, workspace: str, **spec: Any) -> dict[str, Any]:

@@ -15,6 +15,8 @@ from typing import Self
 
 from tests.controlplane.processes import Server
 
+LENIENT = ("--mass-deletion-count=0", "--mass-deletion-share=1", "--no-hold-terminating")
+"""Flags of an operator whose tests delete many tenants, and workspaces with them, without being asked back."""
 START_SECONDS = 60.0
 STOP_SECONDS = 30.0
 

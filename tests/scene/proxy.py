@@ -34,7 +34,8 @@ HOP_BY_HOP: Final = frozenset({"connection", "keep-alive", "transfer-encoding", 
 T = TypeVar("T")
 
 OnWrite = Callable[[Passing], None]
-"""Called in a thread of its own around a write, which waits for it: it may block, and kill the operator."""
+"""Called in a thread of its own around a write, which waits for it: it may block, kill the operator, and raise
+CutConnection, so that the write is never passed on or never answered."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,8 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
-from collections.abc import Coroutine
+from collections import deque
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
 from typing import Any, Final, Self, TypeVar
+
+from tests.scene.postgres_wire import Conversation
+from tests.scene.proxy import CutConnection
 
 LOOPBACK: Final = "127.0.0.1"
 CALL_SECONDS: Final = 10.0
@@ -21,16 +26,38 @@ PIPELINE_SECONDS: Final = 0.2
 T = TypeVar("T")
 
 
+@dataclass(frozen=True, slots=True)
+class SqlWrite:
+    """A query or pipeline that asks for a change, on its way through the proxy.
+
+    Attributes:
+        number: Counts them, from 1.
+        text: The SQL of its first statement that does.
+    """
+
+    number: int
+    text: str
+
+
+OnSqlWrite = Callable[[SqlWrite], None]
+"""Called in a thread of its own around a write, which waits for it; CutConnection ends the connection there."""
+
+
 class DatabaseProxy:
     """A proxy with an address of its own; for servers without TLS.
 
     Attributes:
         statements: How many have come so far.
+        before_write, after_write: Called before the first changing statement of a query or pipeline is passed on, and
+            after all of it was answered, before the client gets the end of the answer.
     """
 
     def __init__(self, port: int) -> None:
         self.statements = 0
         self.port = 0
+        self.before_write: OnSqlWrite | None = None
+        self.after_write: OnSqlWrite | None = None
+        self._writes = 0
         self._backend = port
         self._cut_at = 0
         self._cut_after = False
@@ -98,14 +125,14 @@ class DatabaseProxy:
             self._end(writer, task)
             return
         self._writers.add(up_writer)
-        unanswered = asyncio.Event()
-        down = asyncio.create_task(_answers(up_reader, writer, unanswered))
+        session = _Session()
+        down = asyncio.create_task(self._answers(up_reader, writer, session))
         try:
-            await self._ask(reader, up_writer, unanswered)
-            if unanswered.is_set():
+            await self._ask(reader, up_writer, session)
+            if session.unanswered.is_set():
                 await down
-        except (OSError, asyncio.IncompleteReadError):
-            pass  # one of the two has hung up
+        except (OSError, asyncio.IncompleteReadError, CutConnection):
+            pass  # one of the two has hung up, or is to
         finally:
             down.cancel()
             await asyncio.gather(down, return_exceptions=True)
@@ -117,7 +144,7 @@ class DatabaseProxy:
         self._writers.discard(writer)
         self._tasks.discard(task)
 
-    async def _ask(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, unanswered: asyncio.Event) -> None:
+    async def _ask(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, session: _Session) -> None:
         """Pass on message by message, until the client ends or a statement is to be cut before it is run."""
         begun = False
         while True:
@@ -126,28 +153,56 @@ class DatabaseProxy:
             body = await reader.readexactly(int.from_bytes(length) - 4)
             if not begun:
                 begun = int.from_bytes(body[:4]) not in ENCRYPTION_REQUESTS
+                if not begun:
+                    session.conversation.asked_encryption()
             if kind in STATEMENTS:
                 self.statements += 1
                 if self.statements == self._cut_at:
                     if not self._cut_after:
                         return
-                    unanswered.set()
+                    session.unanswered.set()
+            if (text := session.conversation.asks(kind, body)) is not None:
+                self._writes += 1
+                write = SqlWrite(self._writes, text)
+                session.writes.append(write)
+                await _told(self.before_write, write)
+            session.conversation.sent(kind)
             writer.write(kind + length + body)
             await writer.drain()
 
+    async def _answers(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, session: _Session) -> None:
+        """Pass on what the server says; once `unanswered`, keep it back, and end when the server is done."""
+        silence: float | None = None
+        with contextlib.suppress(TimeoutError, OSError, CutConnection):
+            while True:
+                async with asyncio.timeout(silence):
+                    data = await reader.read(LARGEST)
+                for _ in session.conversation.answers(data):
+                    await _told(self.after_write, session.writes.popleft())
+                if not data or (session.unanswered.is_set() and READY_FOR_QUERY in data):
+                    break
+                if session.unanswered.is_set():
+                    silence = PIPELINE_SECONDS
+                else:
+                    writer.write(data)
+                    await writer.drain()
+        writer.transport.abort()
 
-async def _answers(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, unanswered: asyncio.Event) -> None:
-    """Pass on what the server says; once `unanswered`, keep it back, and end when the server is done."""
-    silence: float | None = None
-    with contextlib.suppress(TimeoutError):
-        while True:
-            async with asyncio.timeout(silence):
-                data = await reader.read(LARGEST)
-            if not data or (unanswered.is_set() and READY_FOR_QUERY in data):
-                break
-            if unanswered.is_set():
-                silence = PIPELINE_SECONDS
-            else:
-                writer.write(data)
-                await writer.drain()
-    writer.transport.abort()
+
+class _Session:
+    """One client's connection.
+
+    Attributes:
+        unanswered: Set when a statement is to be cut after it was run.
+        writes: Those that the server is not done with.
+    """
+
+    def __init__(self) -> None:
+        self.unanswered = asyncio.Event()
+        self.conversation = Conversation()
+        self.writes: deque[SqlWrite] = deque()
+
+
+async def _told(callback: OnSqlWrite | None, write: SqlWrite) -> None:
+    if callback is not None:
+        await asyncio.to_thread(callback, write)

@@ -40,14 +40,16 @@ def snapshot(management: ClusterAccess, target: ClusterAccess, server: PostgresA
     }
     stamped = target.get(TARGET_KINDS, "-A", "-l", "tenantry.io/management-id")["items"]
     found = {
-        "records": [_plain(record) for record in records],
+        "records": [plain_body(record) for record in records],
         "tenants": [_tenant(tenant) for tenant in management.get("tenants", "-A")["items"]],
-        "objects": sorted((_plain(body) for body in stamped), key=_sort_key),
+        "objects": sorted((plain_body(body) for body in stamped), key=_sort_key),
         "databases": _rows(server, "postgres", DATABASES),
         "roles": _rows(server, "postgres", ROLES),
         "claims": _rows(server, "tenantry", CLAIMS),
     }
     text = json.dumps(found, sort_keys=True)
+    for record in records:
+        text = text.replace(record["spec"]["workspaceUid"], f"<uid of {record['spec']['workspace']}>")
     for number, (tenant_hash, name) in enumerate(sorted(hashes.items(), key=lambda item: item[1])):
         placeholder = f"<{number}:{name}>"
         text = text.replace(tenant_hash, placeholder).replace(f"-{tenant_hash[:6]}", f"-{placeholder}")
@@ -55,7 +57,8 @@ def snapshot(management: ClusterAccess, target: ClusterAccess, server: PostgresA
     return _sorted_lists(replaced)
 
 
-def _plain(body: dict[str, Any]) -> dict[str, Any]:
+def plain_body(body: dict[str, Any]) -> dict[str, Any]:
+    """An object without status, uids, versions, digests and random values."""
     metadata = {key: value for key, value in body["metadata"].items() if key not in VOLATILE}
     annotations = {key: value for key, value in metadata.get("annotations", {}).items() if "desired-hash" not in key}
     plain = {key: value for key, value in body.items() if key not in ("metadata", "status")}

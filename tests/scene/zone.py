@@ -1,10 +1,12 @@
-"""A DNS server for tests: answers TXT questions from the files of a folder, so that any process can publish."""
+"""A DNS server for tests: answers TXT, A and AAAA questions from a folder's files: any process can publish."""
 
 from __future__ import annotations
 
+import ipaddress
 import socket
 import threading
 from pathlib import Path
+from types import MappingProxyType
 from typing import Self
 
 import dns.exception
@@ -17,10 +19,14 @@ LOOPBACK = "127.0.0.1"
 DATAGRAM = 4096
 SILENT = "silent.example"
 """Questions about names under it are never answered, as by a DNS server that its owner has made slow on purpose."""
+_ADDRESS_RECORDS = MappingProxyType({dns.rdatatype.A: 4, dns.rdatatype.AAAA: 6})
 
 
 def publish(zone: Path, name: str, *values: str) -> None:
-    """Give a name TXT records instead of those it has; without values, take them away."""
+    """Give a name records instead of those it has; without values, take them away.
+
+    Each value is a TXT record; one that is an IP address is an A or AAAA record, too.
+    """
     if values:
         fresh = zone / f".{name}"
         fresh.write_text("\n".join(values))
@@ -73,7 +79,19 @@ class TxtServer:
         except OSError:
             answer.set_rcode(dns.rcode.NXDOMAIN)
             return answer
+        if (version := _ADDRESS_RECORDS.get(asked.rdtype)) is not None:
+            addresses = [value for value in values if _is_address(value, version)]
+            if addresses:  # an RRset of none would be written as a record without data
+                kind = dns.rdatatype.to_text(asked.rdtype)
+                answer.answer.append(dns.rrset.from_text_list(asked.name, 1, "IN", kind, addresses))
         if asked.rdtype == dns.rdatatype.TXT:
             quoted = [f'"{value}"' for value in values]
             answer.answer.append(dns.rrset.from_text_list(asked.name, 1, "IN", "TXT", quoted))
         return answer
+
+
+def _is_address(value: str, version: int) -> bool:
+    try:
+        return ipaddress.ip_address(value).version == version
+    except ValueError:
+        return False

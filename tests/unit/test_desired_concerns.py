@@ -72,7 +72,7 @@ def test_what_a_plan_says_of_containers_goes_before_what_follows_from_it() -> No
 @calmly
 @given(blueprints())
 def test_only_the_operator_has_the_operators_role_and_workloads_have_none(blueprint: Blueprint) -> None:
-    binding = operator_binding(blueprint)
+    binding = operator_binding(blueprint.identity, blueprint.namespace)
     assert binding["roleRef"]["name"] == "tenantry-operator-namespace"
     assert binding["subjects"] == [
         {"kind": "ServiceAccount", "name": "tenantry-operator", "namespace": SYSTEM_NAMESPACE}

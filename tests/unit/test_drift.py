@@ -33,7 +33,7 @@ def objects(blueprint: Blueprint) -> list[Json]:
     """All that a tenant has, with digests."""
     bodies = [
         namespace(blueprint),
-        operator_binding(blueprint),
+        operator_binding(blueprint.identity, blueprint.namespace),
         limit_range(blueprint),
         *network_policies(blueprint),
         service_account(blueprint),

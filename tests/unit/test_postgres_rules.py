@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import UTC, datetime
 
 import pytest
 from hypothesis import given
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 from psycopg import sql
 
 from tenantry.adapters.postgres import rules, statements
-from tenantry.adapters.postgres.snapshot import DatabaseRow, Grant, Membership, RoleRow, Snapshot
+from tenantry.adapters.postgres.snapshot import DatabaseRow, Grant, Membership, RoleRow, Snapshot, parse_claim
 from tenantry.ports import DatabaseClaim, DatabaseError, WantedDatabase
 
 WANTED = WantedDatabase("tenantry_abcdefgh", "mgmt", "abcdefgh", "acme-abcdefgh", connection_limit=20)
@@ -174,7 +175,7 @@ def test_no_other_comment_is_taken_for_a_stamp(comment: str | None) -> None:
     assert rules.Stamp.parse(comment) is None
 
 
-@pytest.mark.parametrize("state", ["creating", "dropping"])
+@pytest.mark.parametrize("state", ["creating", "parked", "dropping"])
 def test_an_unstamped_database_is_ours_under_a_claim_that_is_under_way(state: str) -> None:
     now = replace(with_database(comment=None), claim=right(state).claim)
     rules.require_own_database(now, WANTED)
@@ -222,6 +223,24 @@ def test_a_foreign_role_is_refused(state: str, changes: dict[str, object], messa
 def test_nothing_is_touched_without_the_claim(claim: DatabaseClaim | None, message: str) -> None:
     with pytest.raises(DatabaseError, match=message):
         rules.require_claim(replace(right(), claim=claim), WANTED, "creating", "ready")
+
+
+def test_a_privilege_is_taken_back_with_what_was_passed_on() -> None:
+    assert statements.revoke_all("d", "r").as_string() == 'REVOKE ALL ON DATABASE "d" FROM "r" CASCADE'
+    assert statements.revoke_all("d", "").as_string() == 'REVOKE ALL ON DATABASE "d" FROM PUBLIC'
+
+
+def test_only_roles_with_the_tenants_stamp_are_its_own() -> None:
+    assert set(rules.own_roles(right(), WANTED)) == {WANTED.owner, *WANTED.logins}
+    for comment in (None, FOREIGN):
+        assert WANTED.logins[0] not in rules.own_roles(with_role(WANTED.logins[0], comment=comment), WANTED)
+
+
+@given(st.none() | st.datetimes(timezones=st.just(UTC)))
+def test_the_time_of_a_claim_is_read_as_utc(due: datetime | None) -> None:
+    row = {"database": "d", "management_id": "m", "tenant_hash": "h", "record": "r", "state": "parked"}
+    said = due.replace(tzinfo=None).isoformat() if due else None
+    assert parse_claim(row | {"purge_after": said}) == DatabaseClaim("d", "m", "h", "r", "parked", due)
 
 
 @given(st.text(min_size=1))

@@ -52,7 +52,8 @@ class Scene:
         self.waker.live = self.live = LiveCache(lambda *_: None)
         for name in ("acme", "bare", "new"):
             self.see(body(TENANTS, name, "shop", plan="basic" if name == "acme" else None))
-        self.see(body(TENANTS, "other", "lab", envFrom=[{"secretRef": {"name": "env"}}], plan="basic"))
+        own = {"mode": "External", "external": {"secretRef": {"name": "own"}}}
+        self.see(body(TENANTS, "other", "lab", envFrom=[{"secretRef": {"name": "env"}}], plan="basic", database=own))
         self.see(body(CLUSTERS, "eu-1", kubeconfigSecretRef={"name": "kubeconfig"}))
         self.see(body(DATABASE_SERVERS, "pg", adminSecretRef={"name": "admin"}, caSecretRef={"name": "ca"}))
         self.see(body(TENANT_PLANS, "basic"))
@@ -119,7 +120,8 @@ def test_a_workspace_wakes_its_tenants_only() -> None:
     [
         ("kubeconfig", "tenantry-system", {"Cluster eu-1"}), ("admin", "tenantry-system", {"DatabaseServer pg"}),
         ("ca", "tenantry-system", {"DatabaseServer pg"}), ("env", "lab", {"Tenant other"}), ("env", "shop", set()),
-        ("env", "tenantry-system", set()), ("kubeconfig", "lab", set()),
+        ("env", "tenantry-system", set()), ("kubeconfig", "lab", set()), ("own", "lab", {"Tenant other"}),
+        ("own", "shop", set()), ("own", "tenantry-system", set()),
     ],
 )  # fmt: skip
 def test_a_secret_wakes_who_refers_to_it(name: str, namespace: str, woken: set[str]) -> None:

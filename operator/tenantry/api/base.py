@@ -66,6 +66,15 @@ def not_yet(name: str, instead: str = "leave it out") -> Rule:
     return Rule(f"!has(self.{name})", f"{name} is not supported yet: {instead}", f".{name}")
 
 
+def window_bound(name: str) -> Rule:
+    """On the parent: a deletion window is at most a year."""
+    return Rule(
+        f"!has(self.{name}) || duration(self.{name}) <= duration('8760h')",
+        f"{name} can be at most 8760h (a year)",
+        f".{name}",
+    )
+
+
 def exactly_one_of(*members: str) -> Rule:
     """On a union: one member is set, no more and no less."""
     count = " + ".join(f"(has(self.{member}) ? 1 : 0)" for member in members)

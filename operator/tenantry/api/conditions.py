@@ -42,6 +42,8 @@ class Reason(StrEnum):
     DELETING = "Deleting"
     PENDING = "Pending"
     NOT_WANTED = "NotWanted"
+    DISABLED = "Disabled"
+    SUSPENDED = "Suspended"
     RETRYING = "Retrying"
     # placement
     NO_CLUSTER_MATCHES = "NoClusterMatches"
@@ -76,6 +78,9 @@ class Reason(StrEnum):
     DATABASE_REFUSED = "DatabaseRefused"
     LOGIN_FAILED = "LoginFailed"
     EXTENSION_NOT_ALLOWED = "ExtensionNotAllowed"
+    NOT_VERIFIED = "NotVerified"
+    DATABASE_SECRET_INVALID = "DatabaseSecretInvalid"
+    HOST_NOT_RESOLVED = "HostNotResolved"
     # secrets
     SECRET_NOT_FOUND = "SecretNotFound"
     ENV_INVALID = "EnvInvalid"
@@ -100,6 +105,20 @@ class Reason(StrEnum):
     VERSION_NOT_SUPPORTED = "VersionNotSupported"
     IN_USE = "InUse"
     EXPIRED = "Expired"
+    # deletion
+    DELETION_HELD = "DeletionHeld"
+    PROTECTED = "Protected"
+    DELETED = "Deleted"
+    RETAINED = "Retained"
+    ORPHANED = "Orphaned"
+    UNDELETED = "Undeleted"
+    PURGED = "Purged"
+    PURGE_BLOCKED = "PurgeBlocked"
+    # rotation
+    ROTATED = "Rotated"
+    ROTATION_PENDING = "RotationPending"
+    ROTATION_NOT_APPLICABLE = "RotationNotApplicable"
+    LOGIN_LOCKED = "LoginLocked"
 
 
 class Condition(Model):

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from tenantry.api.tenantplan import ContainerLimits, Network
+from tenantry.api.tenantrecord import PinnedDeletion
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +18,7 @@ class Effective:
         quota: ResourceQuota's hard limits by name.
         service_types: Service types its namespace may use, ClusterIP first.
         mode: The database mode: the spec's, or else the first one that the plan allows.
+        deletion: Its policy and window, within the plan's bounds.
     """
 
     plan: str
@@ -31,3 +33,4 @@ class Effective:
     mode: str
     extensions: tuple[str, ...]
     max_connections: int
+    deletion: PinnedDeletion

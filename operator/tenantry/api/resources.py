@@ -70,8 +70,18 @@ NETWORK_POLICIES: Final = Resource("networking.k8s.io", "v1", "NetworkPolicy", "
 INGRESSES: Final = Resource("networking.k8s.io", "v1", "Ingress", "ingresses")
 INGRESS_CLASSES: Final = Resource("networking.k8s.io", "v1", "IngressClass", "ingressclasses", namespaced=False)
 ROLE_BINDINGS: Final = Resource("rbac.authorization.k8s.io", "v1", "RoleBinding", "rolebindings")
+DEPLOYMENTS: Final = Resource("apps", "v1", "Deployment", "deployments")
+STATEFUL_SETS: Final = Resource("apps", "v1", "StatefulSet", "statefulsets")
+REPLICA_SETS: Final = Resource("apps", "v1", "ReplicaSet", "replicasets")
+REPLICATION_CONTROLLERS: Final = Resource("", "v1", "ReplicationController", "replicationcontrollers")
+JOBS: Final = Resource("batch", "v1", "Job", "jobs")
+CRON_JOBS: Final = Resource("batch", "v1", "CronJob", "cronjobs")
 ACCESS_REVIEWS: Final = Resource(
     "authorization.k8s.io", "v1", "SelfSubjectAccessReview", "selfsubjectaccessreviews", namespaced=False
+)
+
+CUSTOM_RESOURCE_DEFINITIONS: Final = Resource(
+    "apiextensions.k8s.io", "v1", "CustomResourceDefinition", "customresourcedefinitions", namespaced=False
 )
 
 TENANTS: Final = Resource(GROUP, VERSION, "Tenant", "tenants")
@@ -91,6 +101,9 @@ WATCHED_ON_TARGETS: Final = (
     INGRESSES,
 )
 """The non-secret kinds that are listed and watched by stamp on each target."""
+
+WORKLOADS: Final = (CRON_JOBS, JOBS, DEPLOYMENTS, STATEFUL_SETS, REPLICA_SETS, REPLICATION_CONTROLLERS)
+"""What a tenant runs: made by the tenant and never by us, so not among the kinds that are applied (below)."""
 
 RESOURCES_BY_KIND: Final = {
     (resource.api_version, resource.kind): resource

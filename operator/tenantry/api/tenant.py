@@ -12,7 +12,6 @@ from tenantry.api.base import (
     READY,
     REASON,
     Column,
-    Duration,
     Host,
     Kind,
     Label,
@@ -29,28 +28,13 @@ from tenantry.api.base import (
     rules,
 )
 from tenantry.api.conditions import Condition
-from tenantry.api.databaseserver import ExtensionName
+from tenantry.api.database import Database
+from tenantry.api.lifecycle import Deletion, Ephemeral, Rotation
 from tenantry.api.names import ANNOTATION_REQUESTED_AT, RESERVED_NAMESPACES, TENANT_FINALIZER
 from tenantry.api.resources import TENANTS, Ref
 from tenantry.api.tenantplan import EnvMap, LimitMap, Quota, env_or_limit, reserved_env
 
 MAX_NAME: Final = 40
-
-
-class Ephemeral(Model):
-    """A throw-away tenant."""
-
-    model_config = ConfigDict(
-        json_schema_extra=rules(
-            Rule(
-                "duration(self.ttl) >= duration('1m') && duration(self.ttl) <= duration('8760h')",
-                "ttl must be a duration from 1m to 8760h (a year)",
-                ".ttl",
-            )
-        )
-    )
-
-    ttl: Duration = Field(description="Deleted this long after its creation.")
 
 
 class Placement(Model):
@@ -98,9 +82,9 @@ class TenantIngress(Model):
 
 
 class Tasks(Model):
-    """Background work."""
+    """Background work: CronJobs, Jobs, and workloads with the label tenantry.io/task: "true"."""
 
-    enabled: bool = True
+    enabled: bool = Field(True, description="false: CronJobs and Jobs are suspended, task workloads at zero.")
 
 
 class Subject(Model):
@@ -150,78 +134,6 @@ class EnvFromSource(Model):
     secret_ref: LocalSecretRef
 
 
-class SharedDatabase(Model):
-    """A database on a shared server."""
-
-    server: ObjectName | None = Field(None, description="A DatabaseServer; without it: the cluster's.")
-
-
-class Database(Model):
-    """The tenant's database. Without a mode: the first of the plan's allowedModes, pinned when the tenant is placed."""
-
-    model_config = ConfigDict(
-        json_schema_extra=rules(
-            Rule(
-                "!has(self.mode) || self.mode in ['None', 'Shared']",
-                "mode: Dedicated and External are not supported yet: use Shared or None",
-                ".mode",
-            ),
-            Rule(
-                "!has(self.shared) || (has(self.mode) && self.mode == 'Shared')",
-                "shared goes with mode: Shared only",
-                ".shared",
-            ),
-            not_yet("dedicated", "use mode: Shared"),
-            not_yet("external", "use mode: Shared"),
-            not_yet("externalAccess"),
-        )
-    )
-
-    mode: Literal["None", "Shared", "Dedicated", "External"] | None = None
-    shared: SharedDatabase | None = None
-    dedicated: dict[str, Any] | None = None
-    external: dict[str, Any] | None = None
-    extensions: Annotated[list[ExtensionName], Field(max_length=32)] = Field(
-        default=[],
-        description="Within what the plan and the server allow.",
-        json_schema_extra=rules(x_kubernetes_list_type="set"),
-    )
-    max_connections: Annotated[int, Field(ge=1, le=10000)] | None = Field(
-        None, description="At most the plan's, unless the plan says that it is overridable."
-    )
-    external_access: dict[str, Any] | None = None
-
-
-class Deletion(Model):
-    """What happens when the Tenant is deleted."""
-
-    model_config = ConfigDict(
-        json_schema_extra=rules(
-            Rule(
-                "!has(self.policy) || self.policy == 'Delete'",
-                "policy: Retain is not supported yet: use Delete",
-                ".policy",
-            ),
-            Rule(
-                "!has(self.window) || self.window == '0s'",
-                "a window other than 0s is not supported yet: a deleted tenant is gone at once; use 0s",
-                ".window",
-            ),
-            Rule(
-                "!has(self.finalBackup) || !self.finalBackup",
-                "finalBackup is not supported yet: use false",
-                ".finalBackup",
-            ),
-            Rule("!has(self.protected) || !self.protected", "protected is not supported yet: use false", ".protected"),
-        )
-    )
-
-    policy: Literal["Delete", "Retain"] = "Delete"
-    window: Duration = "0s"
-    final_backup: bool | None = None
-    protected: bool | None = None
-
-
 class TenantSpec(Model):
     """One isolated environment as its admin wants it."""
 
@@ -238,19 +150,15 @@ class TenantSpec(Model):
                 ".tier",
             ),
             Rule(
-                "!has(self.enabled) || self.enabled",
-                "enabled: false is not supported yet: leave it out",
-                ".enabled",
-            ),
-            Rule("!has(self.suspend) || !self.suspend", "suspend is not supported yet: leave it out", ".suspend"),
-            Rule(
-                "!has(self.tasks) || !has(self.tasks.enabled) || self.tasks.enabled",
-                "tasks.enabled: false is not supported yet: leave it out",
-                ".tasks",
+                "!has(self.database) || !has(self.database.mode) || self.database.mode != 'External' || "
+                "(!has(self.rotation.interval) && !self.rotation.restartWorkloads && "
+                "self.rotation.gracePeriod == '24h')",
+                "rotation can't be set with database.mode: External: its password is changed by whoever owns that "
+                "database; put the new one into the Secret",
+                ".rotation",
             ),
             not_yet("proxy"),
             not_yet("backup"),
-            not_yet("rotation"),
             immutable("ephemeral", "say it when you create the tenant"),
             reserved_env("env"),
             reserved_env("limits"),
@@ -262,8 +170,8 @@ class TenantSpec(Model):
     description: Text = ""
     environment: Label | None = None
     tags: LabelMap = {}
-    enabled: bool = True
-    suspend: bool = False
+    enabled: bool = Field(True, description="false: no traffic, workloads at zero, logins locked; everything is kept.")
+    suspend: bool = Field(False, description="true: the operator leaves the tenant as it is.")
     ephemeral: Ephemeral | None = None
     tier: Literal["Tier1", "Tier2", "Tier3"] = "Tier1"
     plan: ObjectName | None = Field(
@@ -285,7 +193,7 @@ class TenantSpec(Model):
     quota: Quota | None = None
     database: Database = Database()
     backup: dict[str, Any] | None = None
-    rotation: dict[str, Any] | None = None
+    rotation: Rotation = Rotation()
     deletion: Deletion = Deletion()
 
 

@@ -12,6 +12,7 @@ from tenantry.api.base import (
     READY,
     AllowedWorkspaces,
     Column,
+    Duration,
     Host,
     Kind,
     Model,
@@ -22,6 +23,7 @@ from tenantry.api.base import (
     Text,
     not_yet,
     rules,
+    window_bound,
 )
 from tenantry.api.conditions import Condition
 from tenantry.api.databaseserver import ExtensionName
@@ -120,6 +122,32 @@ class Ceilings(Model):
     quota: QuotaMap = {}
 
 
+class PlanDeletion(Model):
+    """The bounds within which a tenant may say how long it can be had back after its deletion."""
+
+    model_config = ConfigDict(
+        json_schema_extra=rules(
+            window_bound("minWindow"),
+            window_bound("maxWindow"),
+            Rule(
+                "duration(has(self.minWindow) ? self.minWindow : '0s') <= "
+                "duration(has(self.maxWindow) ? self.maxWindow : '720h')",
+                "minWindow can't be longer than maxWindow (720h where it is not given)",
+                ".minWindow",
+            ),
+            Rule(
+                "!has(self.finalBackup) || !self.finalBackup",
+                "finalBackup is not supported yet: use false",
+                ".finalBackup",
+            ),
+        )
+    )
+
+    min_window: Duration = "0s"
+    max_window: Duration = "720h"
+    final_backup: bool | None = None
+
+
 class Rollout(Model):
     """How a change of the plan reaches its tenants."""
 
@@ -134,7 +162,6 @@ class TenantPlanSpec(Model):
             not_yet("maxTenants"),
             not_yet("sizes"),
             not_yet("backup"),
-            not_yet("deletion"),
             Rule(
                 "!has(self.rollout) || self.rollout.type == 'Immediate'",
                 "rollout.type: Waves is not supported yet: changes of a plan reach its tenants at once; use Immediate",
@@ -187,7 +214,7 @@ class TenantPlanSpec(Model):
     )
     sizes: dict[str, Any] | None = None
     backup: dict[str, Any] | None = None
-    deletion: dict[str, Any] | None = None
+    deletion: PlanDeletion = PlanDeletion()
     rollout: Rollout | None = None
 
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
 from pydantic import Field
 
-from tenantry.api.base import AGE, Column, Kind, Model, ObjectMeta, ObjectName, ShortText
+from tenantry.api.base import AGE, Column, Duration, Kind, Model, ObjectMeta, ObjectName, ShortText, Text
 from tenantry.api.identity import TenantIdentity
 from tenantry.api.resources import TENANT_RECORDS
 
@@ -15,13 +15,25 @@ Uid = Annotated[str, Field(max_length=64)]
 
 
 class RecordState(StrEnum):
-    """The life of a record. It only goes forward, but for Deleted, which an undelete makes Active again."""
+    """The life of a record.
+
+    Active goes to Deleted (in its window), Retained (runs on, unmanaged) or Orphaned (let go of while its cluster was
+    not there); each of these goes back to Active when the Tenant is applied again. Purging is the end: what has begun
+    to be destroyed is never given out again.
+    """
 
     ACTIVE = "Active"
     DELETED = "Deleted"
     RETAINED = "Retained"
     ORPHANED = "Orphaned"
     PURGING = "Purging"
+
+
+class PinnedDeletion(Model):
+    """What is to happen at the tenant's deletion: as it was when spec and plan last made sense together."""
+
+    policy: Annotated[str, Field(max_length=16)] = "Delete"
+    window: Duration = "24h"
 
 
 class PinnedCluster(Model):
@@ -56,7 +68,17 @@ class TenantRecordSpec(Model):
     state: RecordState = RecordState.ACTIVE
     cluster: PinnedCluster
     database: PinnedDatabase
-    purge_after: ShortText | None = None
+    deletion: PinnedDeletion = PinnedDeletion()
+    held_since: ShortText | None = Field(
+        None, description="Since when the deletion waits for somebody to confirm or abort it."
+    )
+    deleted_at: ShortText | None = Field(None, description="When the deletion of the Tenant began.")
+    expired: bool = Field(False, description="The deletion was the end of an ephemeral tenant's time.")
+    purge_after: ShortText | None = Field(None, description="When a deleted tenant is destroyed, at the earliest.")
+    last_spec: dict[str, Any] | None = Field(
+        None, description="The Tenant's spec when it was deleted: what an undelete applies again."
+    )
+    message: Text = Field("", description="What a purge waits for, or what was left where.")
 
 
 class TenantRecord(Model):
@@ -98,7 +120,8 @@ KIND: Final = Kind(
         Column("Namespace", ".spec.cluster.namespace"),
         Column("Database", ".spec.database.name", priority=1),
         Column("Server", ".spec.database.server", priority=1),
-        Column("Purge-After", ".spec.purgeAfter", priority=1),
+        Column("Purge-After", ".spec.purgeAfter"),
+        Column("Message", ".spec.message", priority=1),
         AGE,
     ),
 )

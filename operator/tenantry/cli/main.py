@@ -7,7 +7,9 @@ import click
 from tenantry import __version__
 from tenantry.cli.cluster import cluster
 from tenantry.cli.crds import crds
+from tenantry.cli.deletions import deletions
 from tenantry.cli.operator import operator
+from tenantry.cli.undelete import undelete
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -19,3 +21,5 @@ def main() -> None:
 main.add_command(operator)
 main.add_command(cluster)
 main.add_command(crds)
+main.add_command(undelete)
+main.add_command(deletions)

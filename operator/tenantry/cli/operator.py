@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import timedelta
 
 import click
 
 from tenantry.adapters.kube.management import ManagementConfigError
 from tenantry.api.names import SYSTEM_NAMESPACE
+from tenantry.decide.deletion import StopRule
 from tenantry.ports import KubeError
 from tenantry.reconcile.identity import IdentityError
 from tenantry.runtime.http import parse_address
@@ -38,16 +40,56 @@ def _address(_context: click.Context, _option: click.Parameter, value: str) -> s
 )
 @click.option("--workers", type=click.IntRange(1, 1000), default=32, show_default=True, help="Reconciles at a time.")
 @click.option("--resync", type=click.FloatRange(10), default=600, show_default=True, help="Seconds.")
+@click.option(
+    "--mass-deletion-count",
+    type=click.IntRange(0),
+    default=10,
+    show_default=True,
+    help="More deletions than this within --mass-deletion-span wait for somebody to confirm them; 0 for any number.",
+)
+@click.option("--mass-deletion-span", type=click.FloatRange(1), default=600, show_default=True, help="Seconds.")
+@click.option(
+    "--mass-deletion-share",
+    type=click.FloatRange(0, 1),
+    default=0.5,
+    show_default=True,
+    help="Of a workspace with 3 tenants or more: more than this part waits, too; 1 for any part.",
+)
+@click.option(
+    "--hold-terminating/--no-hold-terminating",
+    default=True,
+    show_default=True,
+    help="Deletions that come from deleting a workspace or the kind wait for somebody to confirm them.",
+)
 @click.option("--allow-loopback-targets", is_flag=True, help="Targets and servers on this machine: for development.")
-@click.option("--dns-server", "dns_servers", multiple=True, help="For proofs of custom hosts. [default: the system's]")
+@click.option(
+    "--dns-server",
+    "dns_servers",
+    multiple=True,
+    help="For custom hosts' proofs and External databases. [default: the system's]",
+)
 @click.option("--log-format", type=click.Choice([f.value for f in LogFormat]), default="text", show_default=True)
 @click.option("--log-level", default="INFO", show_default=True)
-def operator(log_format: str, dns_servers: tuple[str, ...], **flags: object) -> None:
+def operator(
+    log_format: str,
+    dns_servers: tuple[str, ...],
+    mass_deletion_count: int,
+    mass_deletion_span: float,
+    mass_deletion_share: float,
+    hold_terminating: bool,
+    **flags: object,
+) -> None:
     """Run the operator until it is told to stop (SIGINT or SIGTERM)."""
     # Imported here: it brings kopf and half of the start-up time, which the other commands can do without.
     from tenantry.runtime.operator import run_operator  # noqa: PLC0415 - see above
 
-    options = Options(log_format=LogFormat(log_format), dns_servers=dns_servers, **flags)  # type: ignore[arg-type]  # click has checked the types
+    stop = StopRule(
+        count=mass_deletion_count,
+        span=timedelta(seconds=mass_deletion_span),
+        share=mass_deletion_share,
+        terminating=hold_terminating,
+    )
+    options = Options(log_format=LogFormat(log_format), dns_servers=dns_servers, stop=stop, **flags)  # type: ignore[arg-type]  # click has checked the types
     try:
         asyncio.run(run_operator(options))
     except (ManagementConfigError, IdentityError, KubeError) as error:

@@ -52,6 +52,7 @@ def summarize(
     previous: Sequence[Condition],
     generation: int,
     now: datetime,
+    ready_reason: Reason = Reason.READY,
 ) -> list[Condition]:
     """All conditions of an object: one an outcome, Ready over all of them, Reconciling or Stalled where they hold.
 
@@ -59,7 +60,7 @@ def summarize(
     change is Ready=False and Stalled. The worst outcome speaks for all; of several, the first in the mapping's order.
     """
     worst = _worst(outcomes.values())
-    ready = Outcome(True, Reason.READY, ready_message)
+    ready = Outcome(True, ready_reason, ready_message)
     if worst is not None:
         ready = Outcome(False if worst.terminal else None, worst.reason, worst.message)
     entries: list[tuple[ConditionType, Outcome]] = [(ConditionType.READY, ready)]
@@ -69,6 +70,24 @@ def summarize(
         entries.append((ConditionType.RECONCILING, Outcome(True, worst.reason, worst.message)))
     entries += outcomes.items()
     return [_condition(kind, outcome, previous, generation, now) for kind, outcome in entries]
+
+
+def suspended(previous: Sequence[Condition], generation: int, now: datetime) -> tuple[Condition, list[Condition]]:
+    """The conditions of an object that is left alone: Ready, and the others as they were last found.
+
+    Ready keeps its status, for nothing is looked at that could change it; neither Reconciling nor Stalled holds.
+    """
+    dropped = (ConditionType.READY, ConditionType.RECONCILING, ConditionType.STALLED)
+    others = [
+        condition.model_copy(update={"observed_generation": generation})
+        for condition in previous
+        if condition.type not in dropped
+    ]
+    former = next((condition for condition in previous if condition.type == ConditionType.READY), None)
+    status = {"True": True, "False": False}.get(former.status) if former is not None else None
+    told = "left as it is: spec.suspend is true"
+    ready = _condition(ConditionType.READY, Outcome(status, Reason.SUSPENDED, told), previous, generation, now)
+    return ready, others
 
 
 def transition_time(kind: ConditionType, status: str, previous: Sequence[Condition], now: datetime) -> str:

@@ -10,11 +10,12 @@ from tenantry.api.conditions import ConditionType, Reason
 from tenantry.api.effective import Effective
 from tenantry.api.tenant import TenantSpec
 from tenantry.api.tenantplan import DEFAULT_QUOTA, TenantPlanSpec
+from tenantry.decide.deletion import pinned_deletion
 from tenantry.decide.halt import Terminal
 from tenantry.decide.quantities import parse_quantity
 
 SERVICE_TYPE_QUOTAS = {"NodePort": "services.nodeports", "LoadBalancer": "services.loadbalancers"}
-BUILT_MODES = ("Shared", "None")
+BUILT_MODES = ("Shared", "External", "None")
 """The database modes that there are; the others are refused where a Tenant names them, and here where a plan does."""
 _WHOLE = re.compile(r"[0-9]+")
 _FRACTION = re.compile(r"[0-9]+(\.[0-9]+)?")
@@ -48,6 +49,7 @@ def effective(spec: TenantSpec, plan: str, plan_spec: TenantPlanSpec) -> Effecti
         mode=mode,
         extensions=_extensions(spec, plan, plan_spec),
         max_connections=_connections(spec, plan, plan_spec),
+        deletion=pinned_deletion(spec, plan, plan_spec),
     )
 
 

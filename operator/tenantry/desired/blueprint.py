@@ -67,7 +67,7 @@ class Blueprint:
     @property
     def serves(self) -> bool:
         """Whether the tenant gets an Ingress."""
-        return bool(self.hosts) and self.spec.ingress.enabled and self.cluster.ingress is not None
+        return bool(self.hosts) and self.spec.enabled and self.spec.ingress.enabled and self.cluster.ingress is not None
 
     @property
     def url(self) -> str:

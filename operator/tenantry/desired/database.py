@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote
 
@@ -15,7 +16,12 @@ from tenantry.desired.stamp import stamped
 SERVICE_BINDING_TYPE = "servicebinding.io/postgresql"
 
 
-def database_secret(identity: TenantIdentity, namespace: str, connection: DatabaseConnection) -> dict[str, Any]:
+def database_secret(
+    identity: TenantIdentity,
+    namespace: str,
+    connection: DatabaseConnection,
+    annotations: Mapping[str, str] | None = None,
+) -> dict[str, Any]:
     """The Secret with everything that a client needs (servicebinding.io's keys and those of CloudNativePG's -app)."""
     values = {
         "type": "postgresql",
@@ -39,6 +45,7 @@ def database_secret(identity: TenantIdentity, namespace: str, connection: Databa
         identity,
         SECRET_DATABASE,
         namespace=namespace,
+        annotations=annotations,
         type=SERVICE_BINDING_TYPE,
         data=encoded(values),
     )

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from tenantry.api.names import ANNOTATION_HOSTS, ANNOTATION_IMAGE_PULL_POLICY, ANNOTATION_SERVICE_TYPES
+from tenantry.api.names import (
+    ANNOTATION_ACTIVITY,
+    ANNOTATION_HOSTS,
+    ANNOTATION_IMAGE_PULL_POLICY,
+    ANNOTATION_INCARNATION,
+    ANNOTATION_SERVICE_TYPES,
+    ANNOTATION_WORKSPACE_UID,
+)
 from tenantry.api.resources import NAMESPACES
 from tenantry.desired.blueprint import Blueprint
 from tenantry.desired.stamp import stamped
@@ -12,8 +19,13 @@ from tenantry.desired.stamp import stamped
 POD_SECURITY_MODES = ("enforce", "audit", "warn")
 
 
-def namespace(blueprint: Blueprint) -> dict[str, Any]:
-    """The Namespace. Its hosts shrink only after the Ingress did, and grow before it does: see reconcile."""
+def namespace(blueprint: Blueprint, activity: str | None = None) -> dict[str, Any]:
+    """The Namespace. Its hosts shrink only after the Ingress did, and grow before it does: see reconcile.
+
+    Args:
+        blueprint: The tenant.
+        activity: `off` or `tasks-off`, while workloads may be at zero by our doing.
+    """
     security = {f"pod-security.kubernetes.io/{mode}": blueprint.effective.pod_security for mode in POD_SECURITY_MODES}
     return stamped(
         NAMESPACES,
@@ -24,5 +36,8 @@ def namespace(blueprint: Blueprint) -> dict[str, Any]:
             ANNOTATION_HOSTS: ",".join(sorted(host.host for host in blueprint.hosts)),
             ANNOTATION_IMAGE_PULL_POLICY: blueprint.effective.image_pull_policy,
             ANNOTATION_SERVICE_TYPES: ",".join(blueprint.effective.service_types),
+            ANNOTATION_WORKSPACE_UID: blueprint.identity.workspace_uid,
+            ANNOTATION_INCARNATION: str(blueprint.identity.incarnation),
+            **({ANNOTATION_ACTIVITY: activity} if activity else {}),
         },
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from tenantry.api.identity import TenantIdentity
 from tenantry.api.resources import NETWORK_POLICIES
 from tenantry.desired.blueprint import Blueprint
 from tenantry.desired.stamp import stamped
@@ -30,7 +31,9 @@ PRIVATE_V6 = ("::1/128", "fc00::/7", "fe80::/10")
 
 
 def network_policies(blueprint: Blueprint) -> list[dict[str, Any]]:
-    """All of the tenant's NetworkPolicies."""
+    """All of the tenant's NetworkPolicies; of one that is switched off, a closed one."""
+    if not blueprint.spec.enabled:
+        return [closed_network(blueprint.identity, blueprint.namespace)]
     policies = [_isolation(blueprint)]
     if blueprint.serves:
         policies.append(_ingress_controller(blueprint))
@@ -39,6 +42,17 @@ def network_policies(blueprint: Blueprint) -> list[dict[str, Any]]:
     if blueprint.database_cidrs and blueprint.database_port is not None:
         policies.append(_database(blueprint, blueprint.database_port))
     return policies
+
+
+def closed_network(identity: TenantIdentity, namespace: str) -> dict[str, Any]:
+    """The isolation without what it usually allows: nothing in or out, also of a tenant that was deleted."""
+    return stamped(
+        NETWORK_POLICIES,
+        identity,
+        ISOLATION,
+        namespace=namespace,
+        spec={"podSelector": {}, "policyTypes": ["Ingress", "Egress"]},
+    )
 
 
 def _isolation(blueprint: Blueprint) -> dict[str, Any]:

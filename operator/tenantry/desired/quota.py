@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from tenantry.api.names import LIMIT_RANGE, RESOURCE_QUOTA
+from tenantry.api.identity import TenantIdentity
+from tenantry.api.names import LIMIT_RANGE, RESOURCE_QUOTA, RESOURCE_QUOTA_OFF
 from tenantry.api.resources import LIMIT_RANGES, RESOURCE_QUOTAS
 from tenantry.api.tenantplan import ContainerResources
 from tenantry.desired.blueprint import Blueprint
@@ -23,6 +24,11 @@ def resource_quota(blueprint: Blueprint) -> dict[str, Any]:
         namespace=blueprint.namespace,
         spec={"hard": {name: _with_overhead(name, value) for name, value in blueprint.effective.quota.items()}},
     )
+
+
+def no_pods(identity: TenantIdentity, namespace: str) -> dict[str, Any]:
+    """Of a tenant that is switched off or deleted: the strictest quota holds, so the plan's needs not be known here."""
+    return stamped(RESOURCE_QUOTAS, identity, RESOURCE_QUOTA_OFF, namespace=namespace, spec={"hard": {"pods": "0"}})
 
 
 def limit_range(blueprint: Blueprint) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from tenantry.api.identity import TenantIdentity
 from tenantry.api.names import (
     CLUSTER_ROLE_OPERATOR_NAMESPACE,
     CLUSTER_ROLE_TENANT_ADMIN,
@@ -28,10 +29,10 @@ CLUSTER_ROLES = {
 }
 
 
-def operator_binding(blueprint: Blueprint) -> dict[str, Any]:
+def operator_binding(identity: TenantIdentity, namespace: str) -> dict[str, Any]:
     """The operator's own rights in the namespace: it has none on Secrets, quotas or policies outside of these."""
     operator = {"kind": "ServiceAccount", "name": OPERATOR_SERVICE_ACCOUNT, "namespace": SYSTEM_NAMESPACE}
-    return _binding(blueprint, OPERATOR_ROLE_BINDING, CLUSTER_ROLE_OPERATOR_NAMESPACE, [operator])
+    return _binding(identity, namespace, OPERATOR_ROLE_BINDING, CLUSTER_ROLE_OPERATOR_NAMESPACE, [operator])
 
 
 def service_account(blueprint: Blueprint) -> dict[str, Any]:
@@ -49,12 +50,15 @@ def tenant_bindings(blueprint: Blueprint) -> list[dict[str, Any]]:
     """A RoleBinding for each role that somebody has."""
     if not blueprint.spec.rbac.enabled:
         return []
+    identity, namespace = blueprint.identity, blueprint.namespace
     bindings = []
     for binding in blueprint.spec.rbac.bindings:
-        subjects = [_subject(subject, blueprint.namespace) for subject in binding.subjects]
-        bindings.append(_binding(blueprint, f"tenant-{binding.role.lower()}", CLUSTER_ROLES[binding.role], subjects))
+        subjects = [_subject(subject, namespace) for subject in binding.subjects]
+        name, role = f"tenant-{binding.role.lower()}", CLUSTER_ROLES[binding.role]
+        bindings.append(_binding(identity, namespace, name, role, subjects))
         if binding.role == "Admin" and blueprint.effective.network.self_service:
-            bindings.append(_binding(blueprint, "tenant-self-service", CLUSTER_ROLE_TENANT_SELF_SERVICE, subjects))
+            name, role = "tenant-self-service", CLUSTER_ROLE_TENANT_SELF_SERVICE
+            bindings.append(_binding(identity, namespace, name, role, subjects))
     return bindings
 
 
@@ -64,12 +68,14 @@ def _subject(subject: Subject, namespace: str) -> dict[str, str]:
     return {"kind": subject.kind, "name": subject.name, "apiGroup": RBAC_GROUP}
 
 
-def _binding(blueprint: Blueprint, name: str, role: str, subjects: list[dict[str, str]]) -> dict[str, Any]:
+def _binding(
+    identity: TenantIdentity, namespace: str, name: str, role: str, subjects: list[dict[str, str]]
+) -> dict[str, Any]:
     return stamped(
         ROLE_BINDINGS,
-        blueprint.identity,
+        identity,
         name,
-        namespace=blueprint.namespace,
+        namespace=namespace,
         roleRef={"apiGroup": RBAC_GROUP, "kind": "ClusterRole", "name": role},
         subjects=subjects,
     )

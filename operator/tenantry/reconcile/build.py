@@ -4,11 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+from dataclasses import replace
 
 from tenantry.api.conditions import ConditionType, Reason
-from tenantry.api.names import LABEL_TENANT_HASH, SECRET_DATABASE, SECRET_ENV
+from tenantry.api.names import (
+    ANNOTATION_ACTIVITY,
+    ANNOTATION_ROTATE_CREDENTIALS,
+    ANNOTATION_STATE,
+    LABEL_TENANT_HASH,
+    SECRET_DATABASE,
+    SECRET_ENV,
+)
 from tenantry.api.resources import NAMESPACES, RESOURCE_QUOTAS, SECRETS, Ref
 from tenantry.api.tenant import Tenant
+from tenantry.api.tenantrecord import RecordState
+from tenantry.decide.activity import OFF, Activity, must_settle, note
 from tenantry.decide.conditions import GOOD, Outcome
 from tenantry.decide.halt import Halt
 from tenantry.decide.quantities import same_quantity
@@ -17,17 +27,23 @@ from tenantry.desired.environment import env_secret, info_config_map
 from tenantry.desired.ingress import ingresses
 from tenantry.desired.namespace import namespace
 from tenantry.desired.network import network_policies
-from tenantry.desired.quota import limit_range, resource_quota
+from tenantry.desired.quota import limit_range, no_pods, resource_quota
 from tenantry.desired.rbac import operator_binding, service_account, tenant_bindings
+from tenantry.desired.stamp import bears_stamp
 from tenantry.ports import Json
 from tenantry.reconcile.apply import Applier
 from tenantry.reconcile.database import DatabaseProvisioning, SharedDatabase
+from tenantry.reconcile.external import External, is_copy, is_external, look_up, rotation_outcome, source
+from tenantry.reconcile.login import DatabaseLogin
 from tenantry.reconcile.namespace import ensure_namespace
 from tenantry.reconcile.placing import Placed
+from tenantry.reconcile.quiescence import mark_namespace
 from tenantry.reconcile.report import Report
+from tenantry.reconcile.workloads import Workloads
 from tenantry.reconcile.world import World
 
 QUOTA_RETRY = 5.0
+LOGINS_LOCKED = Outcome(True, Reason.DISABLED, "its logins are locked while spec.enabled is false")
 WAITS_FOR_DATABASE = Outcome(None, Reason.PENDING, f"{SECRET_DATABASE} waits for the database")
 
 
@@ -36,6 +52,7 @@ class Build:
 
     Attributes:
         trusted: Secrets and database were seen to be right not long ago, made from the same things as now.
+        trusted_secrets: What was said of the Secrets then.
     """
 
     def __init__(
@@ -47,7 +64,10 @@ class Build:
         self._shared = shared
         self._tenant = tenant
         self._applier = Applier(placed.target, placed.identity, world.clock)
+        self._provisioning = DatabaseProvisioning(shared) if shared is not None else None
+        self._external: External | None = None
         self.trusted = False
+        self.trusted_secrets: Outcome | None = None
 
     def digest(self) -> str:
         """Of all that Secrets and database are made from."""
@@ -56,18 +76,26 @@ class Build:
             live["metadata"]["uid"] if live else "",
             sorted(self._blueprint.env.items()),
             self._tenant.requested_at,
+            self._tenant.metadata.annotations.get(ANNOTATION_ROTATE_CREDENTIALS),
+            self._tenant.spec.rotation,
             self._shared and (self._shared.wanted, self._shared.server.endpoint),
+            self._external_source(),
+            self._activity,
         )
         return hashlib.sha256(repr(facts).encode()).hexdigest()
 
     async def run(self, report: Report, database_halt: Halt | None) -> None:
         """Namespace, then what guards it, the database, the Secrets; the quota; what lets people and traffic in."""
+        database_halt = database_halt or await self._look_up_external()
         target, blueprint = self._placed.target, self._blueprint
-        fresh = await ensure_namespace(target, self._applier, self._placed.identity, namespace(blueprint))
+        noted = self._noted_activity()
+        wanted = namespace(blueprint, note(self._activity) or noted)
+        fresh = await ensure_namespace(target, self._applier, self._placed.identity, wanted)
         if fresh:
             self._applier.bound()
             report.namespace_made()
-        binding = operator_binding(blueprint)
+        await self._revive()
+        binding = operator_binding(blueprint.identity, blueprint.namespace)
         await self._applier.apply(binding)
         guards = [
             limit_range(blueprint),
@@ -75,6 +103,8 @@ class Build:
             service_account(blueprint),
             info_config_map(blueprint),
         ]
+        if not blueprint.spec.enabled:
+            guards.append(no_pods(blueprint.identity, blueprint.namespace))
         quota, gates = resource_quota(blueprint), [*tenant_bindings(blueprint), *ingresses(blueprint)]
         secrets = {} if self.trusted or fresh else await self._secrets()
         provisioning = asyncio.create_task(self._provision_database(database_halt, secrets.get(SECRET_DATABASE)))
@@ -85,43 +115,101 @@ class Build:
         await self._write_secrets(report, database, secrets)
         await self._applier.apply(quota)
         await self._applier.apply_all(gates)
-        if database_halt is None:  # else what the database needs is not known, and must not look unwanted
-            await self._applier.prune(
-                [namespace(blueprint), binding, *guards, quota, *gates], namespace=blueprint.namespace
-            )
+        if database_halt is None or not blueprint.spec.enabled:
+            # Else what the database needs is not known, and must not look unwanted.
+            await self._applier.prune([wanted, binding, *guards, quota, *gates], namespace=blueprint.namespace)
+        if must_settle(noted, self._activity) and not (self.trusted and note(self._activity) == noted):
+            await Workloads(target, blueprint.namespace).settle(self._activity)
+            await self._applier.apply(namespace(blueprint, note(self._activity)))
         report.outcomes[ConditionType.NAMESPACE_READY] = self._quota_outcome(quota)
+
+    @property
+    def _activity(self) -> Activity:
+        spec = self._blueprint.spec
+        return Activity(workloads=spec.enabled, tasks=spec.tasks.enabled)
+
+    def _noted_activity(self) -> str | None:
+        """What of the workloads may be at zero by our doing, as the namespace says."""
+        live = self._placed.target.live.get(Ref(NAMESPACES, "", self._blueprint.namespace)) or {}
+        annotations: dict[str, str] = live.get("metadata", {}).get("annotations") or {}
+        return OFF if ANNOTATION_STATE in annotations else annotations.get(ANNOTATION_ACTIVITY)
+
+    async def _revive(self) -> None:
+        """Take off the namespace that the tenant was deleted: after it was noted what that has brought to zero."""
+        target, identity = self._placed.target, self._placed.identity
+        live = target.live.get(Ref(NAMESPACES, "", self._blueprint.namespace))
+        if live is None or ANNOTATION_STATE not in (live["metadata"].get("annotations") or {}):
+            return
+        if bears_stamp(live, identity) and not live["metadata"].get("deletionTimestamp"):
+            await mark_namespace(target, self._placed.record, live, RecordState.ACTIVE)
+
+    def _external_source(self) -> object:
+        """What an External database is made from, for the digest."""
+        if not is_external(self._placed.record):
+            return None
+        try:
+            name, data = source(self._world.live, self._tenant)
+        except Halt as halt:
+            return halt.message
+        return name, sorted(data.items())
+
+    async def _look_up_external(self) -> Halt | None:
+        """Where an External database is, for the blueprint; else why that is not known."""
+        if not is_external(self._placed.record):
+            return None
+        try:
+            self._external = await look_up(self._world.live, self._world.dns, self._tenant)
+        except Halt as halt:
+            return halt
+        port, cidrs = self._external.database.port, self._external.cidrs
+        self._blueprint = replace(self._blueprint, database_port=port, database_cidrs=cidrs)
+        return None
 
     async def _secrets(self) -> dict[str, Json]:
         labels = f"{LABEL_TENANT_HASH}={self._placed.identity.tenant_hash}"
         listing = await self._placed.target.kube.list(SECRETS, namespace=self._blueprint.namespace, labels=labels)
-        return {secret["metadata"]["name"]: secret for secret in listing.items}
+        found = {secret["metadata"]["name"]: secret for secret in listing.items}
+        former = found.get(SECRET_DATABASE)
+        if former is not None and is_copy(former) and not is_external(self._placed.record):
+            # Of an External database that was let go of: it would look like the trace of one that we made.
+            if bears_stamp(former, self._placed.identity):
+                await self._applier.delete(Ref(SECRETS, self._blueprint.namespace, SECRET_DATABASE), former)
+            del found[SECRET_DATABASE]
+        return found
 
     async def _provision_database(self, halt: Halt | None, secret: Json | None) -> Outcome:
         if halt is not None:
             return Outcome.of(halt)
-        if self._shared is None:
+        enabled = self._blueprint.spec.enabled
+        if self._external is not None:
+            return self._external.outcome(enabled=enabled)
+        if self._provisioning is None:
             return Outcome(True, Reason.NOT_WANTED, "mode: None")
-        if self.trusted:
-            return GOOD
         try:
-            await self._provisioning(self._shared).provision(secret)
+            if not self.trusted:
+                await self._provisioning.provision(secret)
+                if not enabled:
+                    await self._provisioning.lock()
         except Halt as trouble:
             return Outcome.of(trouble)
-        return GOOD
+        return GOOD if enabled else LOGINS_LOCKED
 
     async def _write_secrets(self, report: Report, database: Outcome, secrets: dict[str, Json]) -> None:
+        written = self.trusted_secrets or GOOD
         if not self.trusted:
             await self._applier.apply_secret(env_secret(self._blueprint), secrets.get(SECRET_ENV))
-            if self._shared is not None and database.status is True:
+            if self._external is not None:
+                body = self._external.body(self._placed.identity, self._blueprint.namespace)
+                await self._applier.apply_secret(body, secrets.get(SECRET_DATABASE))
+                written = rotation_outcome(self._tenant)
+            elif self._provisioning is not None and database.status is True and self._blueprint.spec.enabled:
+                login = DatabaseLogin(self._world, self._tenant, self._placed, self._provisioning.shared, self._applier)
                 try:
-                    await self._provisioning(self._shared).connect(self._applier, secrets.get(SECRET_DATABASE))
+                    written = await login.connect(secrets.get(SECRET_DATABASE), was_ready=self._provisioning.was_ready)
                 except Halt as trouble:
                     database = Outcome.of(trouble)
         report.outcomes[ConditionType.DATABASE_READY] = database
-        report.outcomes[ConditionType.SECRETS_READY] = GOOD if database.status is True else WAITS_FOR_DATABASE
-
-    def _provisioning(self, shared: SharedDatabase) -> DatabaseProvisioning:
-        return DatabaseProvisioning(self._world, shared, self._placed.identity, self._blueprint.namespace)
+        report.outcomes[ConditionType.SECRETS_READY] = written if database.status is True else WAITS_FOR_DATABASE
 
     def _quota_outcome(self, quota: Json) -> Outcome:
         """Enforced means that the quota controller has taken the limits over into the status."""

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 
 from tenantry.api.cluster import Cluster, ClusterStatus
 from tenantry.api.conditions import ConditionType, Reason
-from tenantry.api.names import ANNOTATION_ACCEPT_IDENTITY, ANNOTATION_REQUESTED_AT, CLUSTER_FINALIZER
-from tenantry.api.resources import CLUSTERS, SECRETS, TENANT_RECORDS, Ref
+from tenantry.api.names import (
+    ANNOTATION_ACCEPT_IDENTITY,
+    ANNOTATION_REQUESTED_AT,
+    CLUSTER_FINALIZER,
+    OPERATOR_ROLE_BINDING,
+)
+from tenantry.api.resources import CLUSTERS, NAMESPACES, ROLE_BINDINGS, SECRETS, TENANT_RECORDS, Ref
 from tenantry.api.tenantrecord import TenantRecord
 from tenantry.decide.conditions import GOOD, PENDING, Outcome
-from tenantry.decide.permissions import needed_rights
+from tenantry.decide.permissions import needed_rights, needed_rights_in
 from tenantry.ports import (
     Access,
     Availability,
@@ -23,12 +30,17 @@ from tenantry.ports import (
 )
 from tenantry.reconcile.platform import Counters, availability_of, conditions_of, set_finalizer
 from tenantry.reconcile.records import swap
+from tenantry.reconcile.recovery import recover_records
 from tenantry.reconcile.result import Result
 from tenantry.reconcile.status import write_status
 from tenantry.reconcile.world import World
 
+logger = logging.getLogger(__name__)
+
 SYNC_PATIENCE = 20.0
 IN_USE_RETRY = 30.0
+BINDING_SETTLED = timedelta(minutes=1)
+"""How old a RoleBinding has to be before what a review says of it is believed: RBAC lags behind."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +58,7 @@ class ClusterReconciler:
         self._needed = tuple(Access(*right) for right in needed_rights())
         self._fully_probed: dict[str, float] = {}
         self._told: dict[str, Availability] = {}
+        self._recovered: dict[str, float] = {}
 
     async def reconcile(self, key: Ref) -> Result:
         """One pass over one Cluster."""
@@ -63,6 +76,8 @@ class ClusterReconciler:
             ConditionType.PERMISSIONS_SUFFICIENT: PENDING,
         }
         connected = await self._examine(cluster, outcomes)
+        if connected.target is not None and connected.facts is not None and availability_of(outcomes).ok:
+            await self._recover(connected.target)
         self._judge(cluster, connected.target, outcomes)
         return await self._report(key, cluster, connected, outcomes)
 
@@ -134,10 +149,35 @@ class ClusterReconciler:
         asked = cluster.metadata.annotations.get(ANNOTATION_REQUESTED_AT) != cluster.status.last_handled_reconcile_at
         due = asked or self._fully_probed.get(target.name, 0.0) <= now
         due = due or target.facts is None or bool(target.facts.missing)
-        facts = await target.probe(self._needed if due else ())
+        facts = await target.probe((*self._needed, *self._needed_inside(target)) if due else ())
         if due and not facts.missing:
             self._fully_probed[target.name] = now + self._world.settings.full_probe
         return facts
+
+    def _needed_inside(self, target: Target) -> tuple[Access, ...]:
+        """The rights in one tenant's namespace, in which the operator's binding has been long enough for RBAC."""
+        horizon = self._world.clock.now() - BINDING_SETTLED
+        for binding in target.live.all(ROLE_BINDINGS):
+            metadata = binding["metadata"]
+            if metadata["name"] != OPERATOR_ROLE_BINDING or metadata.get("deletionTimestamp"):
+                continue
+            namespace = target.live.get(Ref(NAMESPACES, "", metadata["namespace"]))
+            if namespace is None or namespace["metadata"].get("deletionTimestamp"):
+                continue
+            if datetime.fromisoformat(metadata["creationTimestamp"]) < horizon:
+                return tuple(Access(*right) for right in needed_rights_in(metadata["namespace"]))
+        return ()
+
+    async def _recover(self, target: Target) -> None:
+        """Before tenants may use it, and now and then: records for what is there without one."""
+        now = self._world.clock.monotonic()
+        if self._recovered.get(target.name, 0.0) > now:
+            return
+        try:
+            if await recover_records(self._world, target):
+                self._recovered[target.name] = now + self._world.settings.full_probe
+        except KubeError as error:
+            logger.warning("Cluster %s: lost records could not be made anew: %s", target.name, error.message)
 
     async def _identify(self, cluster: Cluster, facts: ClusterFacts, outcomes: dict[ConditionType, Outcome]) -> None:
         """The same cluster is registered once, and a name goes on standing for the cluster it stood for."""

@@ -8,13 +8,11 @@ from tenantry.api.conditions import ConditionType, Reason
 from tenantry.api.databaseserver import DatabaseServer
 from tenantry.api.effective import Effective
 from tenantry.api.identity import TenantIdentity
+from tenantry.api.names import ANNOTATION_START_FRESH
 from tenantry.api.resources import DATABASE_SERVERS, Ref
 from tenantry.api.tenantrecord import TenantRecord
 from tenantry.decide.halt import Terminal, Waiting
 from tenantry.decide.workspaces import allows
-from tenantry.desired.blueprint import DatabaseConnection
-from tenantry.desired.database import database_secret
-from tenantry.desired.encoding import decoded
 from tenantry.ports import (
     DatabaseAdmin,
     DatabaseClaim,
@@ -25,11 +23,9 @@ from tenantry.ports import (
     Server,
     WantedDatabase,
 )
-from tenantry.reconcile.apply import Applier
 from tenantry.reconcile.world import World
 
-CREATING, READY, DROPPING = "creating", "ready", "dropping"
-TOO_MANY_CONNECTIONS = "53300"
+CREATING, READY, PARKED, DROPPING = "creating", "ready", "parked", "dropping"
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,13 +123,16 @@ def check_server_identity(server: Server, name: str, pinned_id: str) -> None:
 
 
 class DatabaseProvisioning:
-    """Brings one tenant's database and its Secret to where they should be; each step safe to repeat and to lose."""
+    """Brings one tenant's database to where it should be; each step safe to repeat and to lose.
 
-    def __init__(self, world: World, shared: SharedDatabase, identity: TenantIdentity, namespace: str) -> None:
-        self._world = world
-        self._shared = shared
-        self._identity = identity
-        self._namespace = namespace
+    Attributes:
+        shared: The database and its server.
+        was_ready: It had been complete before this pass.
+    """
+
+    def __init__(self, shared: SharedDatabase) -> None:
+        self.shared = self._shared = shared
+        self.was_ready = False
 
     async def provision(self, secret: Json | None) -> None:
         """Claim, make and settle the database: all but the password.
@@ -149,53 +148,34 @@ class DatabaseProvisioning:
         try:
             state = await admin.inspect(wanted)
             self._check(state, secret)
+            self.was_ready = state.claim is not None and state.claim.state in (READY, PARKED)
+            if state.claim is not None and state.claim.state == PARKED:
+                await admin.unpark(wanted)  # the tenant was deleted, and was applied again in its window
+                state = await admin.inspect(wanted)
             if state.settled and state.claim is not None and state.claim.state == READY:
                 return
             await self._make(admin, state)
         except DatabaseUnreachableError as error:
-            raise self._unreachable(error) from error
+            raise unreachable(self._shared.server, error) from error
         except DatabaseError as error:
-            raise _refused(error) from error
+            raise refused(error) from error
 
-    async def connect(self, applier: Applier, secret: Json | None) -> None:
-        """Write the Secret, then make its password the login's, then prove it by a login; at last mark the claim ready.
+    async def lock(self) -> None:
+        """Lock both logins of a tenant that is switched off; `connect` opens the one in use again.
 
-        The Secret is written first: a password that only the server knows would be lost with the process.
+        Raises:
+            Waiting: ServerNotReady, DatabaseRefused.
         """
-        admin, wanted = self._shared.server.admin, self._shared.wanted
-        login, password = self._credentials(secret)
-        fresh = password is None
-        connection = self._connection(login, password or self._world.token())
-        await applier.apply_secret(database_secret(self._identity, self._namespace, connection), secret)
         try:
-            if fresh or not await self._login_works(connection):
-                await admin.set_password(wanted, login, connection.password)
-                if not await self._login_works(connection):
-                    raise Waiting(
-                        ConditionType.DATABASE_READY,
-                        Reason.LOGIN_FAILED,
-                        f"the login {login} can't get into its database with the password that was just set",
-                        retry_after=10.0,
-                    )
-            await admin.mark(wanted, before=CREATING, after=READY)
+            await self._shared.server.admin.lock_logins(self._shared.wanted)
         except DatabaseUnreachableError as error:
-            raise self._unreachable(error) from error
+            raise unreachable(self._shared.server, error) from error
         except DatabaseError as error:
-            raise _refused(error) from error
-
-    async def _login_works(self, connection: DatabaseConnection) -> bool:
-        try:
-            return await self._shared.server.admin.login_works(
-                self._shared.wanted, connection.username, connection.password
-            )
-        except DatabaseError as error:
-            if error.sqlstate == TOO_MANY_CONNECTIONS:
-                return True  # counted only after the password was found right: the tenant uses all it has
-            raise
+            raise refused(error) from error
 
     def _check(self, state: DatabaseState, secret: Json | None) -> None:
         claim, wanted = state.claim, self._shared.wanted
-        if claim is not None and not _is_own(claim, wanted):
+        if claim is not None and not is_own(claim, wanted):
             raise self._conflict("is claimed by another tenant")
         if claim is not None and claim.state == DROPPING:
             raise Waiting(
@@ -206,13 +186,14 @@ class DatabaseProvisioning:
             )
         if state.exists and not state.stamped and (claim is None or claim.state != CREATING):
             raise self._conflict("is there, but was not made by this operator")
-        existed = (claim is not None and claim.state == READY) or (secret is not None and claim is None)
+        existed = (claim is not None and claim.state in (READY, PARKED)) or (secret is not None and claim is None)
         if existed and not state.exists:
             raise Terminal(
                 ConditionType.DATABASE_READY,
                 Reason.DATABASE_MISSING,
                 f"database {wanted.database!r} on server {self._shared.server.name!r} is gone, and is never made anew "
-                "by itself: restore it under that name, or delete this Tenant and apply it again to start empty",
+                "by itself: restore it under that name, or delete this Tenant and apply it again with the annotation "
+                f"{ANNOTATION_START_FRESH}={wanted.record} to start empty",
             )
 
     async def _make(self, admin: DatabaseAdmin, state: DatabaseState) -> None:
@@ -225,33 +206,11 @@ class DatabaseProvisioning:
                 f"DatabaseServer {self._shared.server.name!r} is full: spec.maxDatabases is reached",
                 retry_after=60.0,
             )
-        if not _is_own(claim, wanted):
+        if not is_own(claim, wanted):
             raise self._conflict("is claimed by another tenant")
         await admin.ensure_roles(wanted)
         await admin.ensure_database(wanted)
         await admin.settle(wanted)
-
-    def _credentials(self, secret: Json | None) -> tuple[str, str | None]:
-        """The login and password in use, as the Secret says; the first login and no password where it says nothing."""
-        logins = self._shared.wanted.logins
-        values = decoded(secret.get("data") or {}) if secret is not None else {}
-        login = values.get("username", "")
-        if login in logins and values.get("password"):
-            return login, values["password"]
-        return logins[0], None
-
-    def _connection(self, login: str, password: str) -> DatabaseConnection:
-        endpoint = self._shared.server.endpoint
-        return DatabaseConnection(
-            host=endpoint.host,
-            port=endpoint.port,
-            database=self._shared.wanted.database,
-            username=login,
-            password=password,
-            ssl_mode=endpoint.ssl_mode,
-            ca_pem=endpoint.ca_pem,
-            cidrs=self._shared.cidrs,
-        )
 
     def _conflict(self, why: str) -> Terminal:
         wanted = self._shared.wanted
@@ -262,16 +221,8 @@ class DatabaseProvisioning:
             "drop it there",
         )
 
-    def _unreachable(self, error: DatabaseError) -> Waiting:
-        return Waiting(
-            ConditionType.DATABASE_READY,
-            Reason.SERVER_NOT_READY,
-            f"DatabaseServer {self._shared.server.name!r} does not answer: {error.message}",
-            retry_after=10.0,
-        )
 
-
-def _is_own(claim: DatabaseClaim, wanted: WantedDatabase) -> bool:
+def is_own(claim: DatabaseClaim, wanted: WantedDatabase) -> bool:
     """The record's name too, for it has the tenant's: a name can be searched for that gives another tenant's hash."""
     return (claim.management_id, claim.tenant_hash, claim.record) == (
         wanted.management_id,
@@ -280,24 +231,17 @@ def _is_own(claim: DatabaseClaim, wanted: WantedDatabase) -> bool:
     )
 
 
-def _refused(error: DatabaseError) -> Waiting:
+def refused(error: DatabaseError) -> Waiting:
     """Waiting and not Terminal: whether it would go better the next time can't be told from here."""
     message = f"the database server refused: {error.message}"
     return Waiting(ConditionType.DATABASE_READY, Reason.DATABASE_REFUSED, message, retry_after=30.0)
 
 
-async def drop_database(server: Server, wanted: WantedDatabase) -> None:
-    """Remove a tenant's database, its roles and its claim, in this order; nothing that is not this tenant's.
-
-    Raises:
-        DatabaseError: what stands in the way; safe to try again.
-    """
-    admin = server.admin
-    state = await admin.inspect(wanted)
-    claim = state.claim
-    if claim is None or not _is_own(claim, wanted):
-        return  # never made, already gone, or somebody else's
-    if claim.state != DROPPING:
-        await admin.mark(wanted, before=claim.state, after=DROPPING)
-    await admin.drop(wanted)
-    await admin.release(wanted)
+def unreachable(server: Server, error: DatabaseError) -> Waiting:
+    """The server does not answer."""
+    return Waiting(
+        ConditionType.DATABASE_READY,
+        Reason.SERVER_NOT_READY,
+        f"DatabaseServer {server.name!r} does not answer: {error.message}",
+        retry_after=10.0,
+    )

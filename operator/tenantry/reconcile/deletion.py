@@ -1,37 +1,46 @@
-"""Deleting a tenant: its database, roles, namespace, claims and record; each step safe to lose, the finalizer last."""
+"""Deleting a Tenant: held or begun, brought to rest or to its end, let go; each step safe to lose, finalizer last."""
 
 from __future__ import annotations
 
 import logging
+from datetime import timedelta
+from typing import Any
 
+from tenantry.api.base import parse_duration
 from tenantry.api.conditions import ConditionType, Reason
-from tenantry.api.names import CLAIM_HOST, LABEL_CLAIM, SYSTEM_NAMESPACE, TENANT_FINALIZER
-from tenantry.api.resources import CONFIG_MAPS, NAMESPACES, Ref
+from tenantry.api.names import ANNOTATION_ABORT_DELETION, ANNOTATION_FORCE_ORPHAN, TENANT_FINALIZER
+from tenantry.api.resources import TENANT_PLANS, TENANT_RECORDS, Ref
 from tenantry.api.tenant import Tenant
-from tenantry.api.tenantrecord import PinnedDatabase, RecordState, TenantRecord
+from tenantry.api.tenantplan import DEFAULT_PLAN, TenantPlan, TenantPlanSpec
+from tenantry.api.tenantrecord import PinnedDeletion, RecordState, TenantRecord
 from tenantry.decide.conditions import Outcome
-from tenantry.decide.halt import Halt, Waiting
-from tenantry.desired.stamp import bears_stamp
-from tenantry.ports import ConflictError, DatabaseError, KubeError, NotFoundError, Target, WantedDatabase
-from tenantry.reconcile.database import check_server_identity, drop_database
-from tenantry.reconcile.namespace import blocked_by
-from tenantry.reconcile.placing import find_workspace, identify, search, usable_target
-from tenantry.reconcile.records import create_record, find_record, remove_record, swap
+from tenantry.decide.deletion import pinned_deletion, time_text
+from tenantry.decide.halt import Halt, Terminal, Waiting
+from tenantry.ports import ConflictError, KubeError, NotFoundError
+from tenantry.reconcile.holding import Holding, SettlingError, ends_by_itself
+from tenantry.reconcile.memory import Memory
+from tenantry.reconcile.placing import usable_target
+from tenantry.reconcile.purge import purge
+from tenantry.reconcile.quiescence import quiesce
+from tenantry.reconcile.records import find_record, remove_record, swap
 from tenantry.reconcile.report import Report
 from tenantry.reconcile.result import Result
+from tenantry.reconcile.traces import record_of_traces, search
+from tenantry.reconcile.workspace import find_workspace, identify
 from tenantry.reconcile.world import World
 
 logger = logging.getLogger(__name__)
 
-GONE_RETRY = 5.0
 SEARCH_RETRY = 30.0
 
 
 class Deletion:
-    """What follows a Tenant's deletion. Nothing is rendered or pruned any more, only taken down."""
+    """What follows a Tenant's deletion. Nothing is rendered or pruned any more, only brought to rest or taken down."""
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: World, memory: Memory) -> None:
         self._world = world
+        self._memory = memory
+        self._holding = Holding(world, memory)
 
     async def reconcile(self, tenant: Tenant) -> Result:
         """One pass: as far as it goes."""
@@ -39,7 +48,9 @@ class Deletion:
             return Result()
         report = Report(self._world, tenant, {})
         try:
-            await self._remove(tenant)
+            await self._end(tenant)
+        except SettlingError as settling:
+            return Result(requeue_after=settling.seconds)
         except Halt as halt:
             report.outcomes[halt.condition] = Outcome.of(halt)
             await report.write()
@@ -53,109 +64,162 @@ class Deletion:
             return Result.after(error)
         return Result()
 
-    async def _remove(self, tenant: Tenant) -> None:
+    async def _end(self, tenant: Tenant) -> None:
+        record = await self._record_of(tenant)
+        if tenant.metadata.annotations.get(ANNOTATION_ABORT_DELETION) == tenant.metadata.uid:
+            await self._abort(tenant, record)
+            return
+        if record is None:
+            await self._let_go(tenant)
+            return
+        if record.spec.state == RecordState.ACTIVE:
+            record = await self._begin(tenant, record)
+        try:
+            record = await self._carry_out(record)
+        except (Halt, KubeError) as trouble:
+            if not self._may_orphan(tenant, record) or isinstance(trouble, ConflictError):
+                raise
+            record = await self._orphan(record, getattr(trouble, "message", str(trouble)))
+        await self._let_go(tenant)
+        await self._after(tenant, record)
+
+    async def _record_of(self, tenant: Tenant) -> TenantRecord | None:
+        """The record; where it was lost, made anew from stamps; None where nothing was ever made.
+
+        Raises:
+            Waiting: not everything can be searched now.
+        """
         world = self._world
         identity = identify(world, tenant, find_workspace(world, tenant.workspace))
         record = find_record(world, identity)
-        if record is None:
-            traces = await search(world, identity)
-            if traces.unreachable or (traces.database is not None and traces.cluster is None):
-                raise Waiting(
-                    ConditionType.PLACED,
-                    Reason.RECORD_MISSING,
-                    "this tenant has no record; it is let go when every cluster and server was searched for what it "
-                    f"left; can't be searched now: {', '.join(traces.unreachable) or 'none'}",
-                    retry_after=SEARCH_RETRY,
-                )
-            if traces.cluster is not None:
-                database = traces.database or PinnedDatabase(mode="None")
-                record = await create_record(world, tenant, identity, traces.cluster, database)
         if record is not None:
-            record = await self.purge(record)
-        await self._remove_finalizer(tenant)
-        logger.info("deleted: nothing of %s is left", identity.tenant_id)
-        if record is not None:
-            await remove_record(world, record)
+            return record
+        traces = await search(world, identity)
+        if traces.unreachable or (traces.database is not None and traces.cluster is None):
+            raise Waiting(
+                ConditionType.PLACED,
+                Reason.RECORD_MISSING,
+                "this tenant has no record; it is let go when every cluster and server was searched for what it "
+                f"left; can't be searched now: {', '.join(traces.unreachable) or 'none'}",
+                retry_after=SEARCH_RETRY,
+            )
+        return await record_of_traces(world, tenant, traces, traces.cluster) if traces.cluster is not None else None
 
-    async def purge(self, record: TenantRecord) -> TenantRecord:
-        """Remove all that a record says exists; the record as it then is, in state Purging.
+    async def _begin(self, tenant: Tenant, record: TenantRecord) -> TenantRecord:
+        """The first step: what becomes of the tenant is written down before anything of it is touched.
 
         Raises:
-            Waiting: for what is still there, or can't be reached.
+            Waiting: it is held.
+            SettlingError: it waits a moment for others.
         """
         world = self._world
-        if record.spec.state != RecordState.PURGING:
-            record = await swap(world, record, {"state": RecordState.PURGING.value})
-        target = usable_target(world, record)
-        namespace_gone = await self._delete_namespace(target, record)
-        await self._drop_database(record)
-        if not namespace_gone:
-            live = target.live.get(Ref(NAMESPACES, "", record.spec.cluster.namespace)) or {}
-            raise Waiting(
-                ConditionType.NAMESPACE_READY,
-                Reason.DELETING,
-                f"the namespace {record.spec.cluster.namespace!r} is being deleted on the target{blocked_by(live)}",
-                retry_after=GONE_RETRY,
-            )
-        await self._release_hosts(target, record)
+        record = await self._holding.check(tenant, record)
+        pinned, now = self._pinned(tenant, record), world.clock.now()
+        window = parse_duration(pinned.window)
+        change: dict[str, Any] = {
+            "deletedAt": time_text(now),
+            "deletion": pinned.model_dump(by_alias=True, mode="json"),
+            "lastSpec": self._raw_spec(tenant),
+            "message": "",
+        }
+        if ends_by_itself(tenant, now):
+            change["expired"] = True
+        if pinned.policy == "Retain":
+            return await swap(world, record, {**change, "state": RecordState.RETAINED.value})
+        if window > timedelta():
+            change["purgeAfter"] = time_text(now + window)
+            return await swap(world, record, {**change, "state": RecordState.DELETED.value})
+        if "expired" not in change:
+            await self._memory.note_deletion(record)
+        return await swap(world, record, {**change, "state": RecordState.PURGING.value})
+
+    def _pinned(self, tenant: Tenant, record: TenantRecord) -> PinnedDeletion:
+        """As spec and plan say now; where they make no sense together, as they said when they last did."""
+        body = self._world.live.get(Ref(TENANT_PLANS, "", tenant.spec.plan or DEFAULT_PLAN))
+        if body is None and tenant.spec.plan is not None:
+            return record.spec.deletion
+        plan = TenantPlan.model_validate(body).spec if body is not None else TenantPlanSpec()
+        try:
+            return pinned_deletion(tenant.spec, tenant.spec.plan or DEFAULT_PLAN, plan)
+        except Terminal:
+            return record.spec.deletion
+
+    def _raw_spec(self, tenant: Tenant) -> dict[str, Any]:
+        body = self._world.live.get(tenant.ref)
+        return dict(body["spec"]) if body is not None else tenant.spec.model_dump(by_alias=True, mode="json")
+
+    async def _carry_out(self, record: TenantRecord) -> TenantRecord:
+        match record.spec.state:
+            case RecordState.DELETED:
+                await quiesce(self._world, usable_target(self._world, record), record)
+            case RecordState.PURGING:
+                record = await purge(self._world, record)
+            case _:
+                pass  # Retained runs on, Orphaned is looked after when its cluster is back
         return record
 
-    async def _delete_namespace(self, target: Target, record: TenantRecord) -> bool:
-        """Ask for the namespace's deletion, exactly as it was read; whether it is gone."""
-        ref = Ref(NAMESPACES, "", record.spec.cluster.namespace)
-        try:
-            live = await target.kube.get(ref)
-        except NotFoundError:
-            target.live.forget(ref)
+    def _may_orphan(self, tenant: Tenant, record: TenantRecord) -> bool:
+        """The person said so for this very object, and the cluster or the server is not there."""
+        if tenant.metadata.annotations.get(ANNOTATION_FORCE_ORPHAN) != tenant.metadata.uid:
+            return False
+        target = self._world.targets.get(record.spec.cluster.name)
+        if target is None or not target.availability.ok:
             return True
-        if not bears_stamp(live, record.identity) or record.spec.cluster.adopted:
-            return True  # never made by us, or somebody else's by now
-        target.live.observe(live)
-        metadata = live["metadata"]
-        if "deletionTimestamp" not in metadata:
-            await target.kube.delete(ref, uid=metadata["uid"], resource_version=metadata["resourceVersion"])
-        return False
+        server = self._world.servers.get(record.spec.database.server)
+        return bool(record.spec.database.server) and (server is None or not server.availability.ok)
 
-    async def _drop_database(self, record: TenantRecord) -> None:
-        pinned = record.spec.database
-        if pinned.mode != "Shared":
-            return
-        server = self._world.servers.get(pinned.server)
-        if server is None or not server.availability.ok:
-            why = f": {server.availability.message}" if server is not None else ""
-            raise Waiting(
-                ConditionType.DATABASE_READY,
-                Reason.SERVER_NOT_READY,
-                f"its database can't be dropped now: DatabaseServer {pinned.server!r} is not ready{why}",
-                retry_after=GONE_RETRY,
+    async def _orphan(self, record: TenantRecord, why: str) -> TenantRecord:
+        pinned = record.spec
+        left = f"namespace {pinned.cluster.namespace} on Cluster {pinned.cluster.name}"
+        if pinned.database.mode == "Shared":
+            left += f", database {pinned.database.name} on DatabaseServer {pinned.database.server}"
+        message = f"left behind: {left}; it is dealt with when they are back. When it was let go: {why}"[:1024]
+        return await swap(self._world, record, {"state": RecordState.ORPHANED.value, "message": message})
+
+    async def _abort(self, tenant: Tenant, record: TenantRecord | None) -> None:
+        """Let the Tenant go and touch nothing: what it has runs on, and who applies it again has it back."""
+        if record is not None and record.spec.state in (RecordState.DELETED, RecordState.PURGING):
+            raise Terminal(
+                ConditionType.PLACED,
+                Reason.DELETING,
+                f"the deletion can't be aborted any more: TenantRecord {record.name!r} is {record.spec.state}"
+                + ("; apply the Tenant again to have it back" if record.spec.state == RecordState.DELETED else ""),
             )
-        check_server_identity(server, pinned.server, pinned.id)
-        wanted = WantedDatabase(
-            database=pinned.name,
-            management_id=record.spec.management_id,
-            tenant_hash=record.identity.tenant_hash,
-            record=record.name,
-            connection_limit=0,
-        )
-        try:
-            await drop_database(server, wanted)
-        except DatabaseError as error:
-            raise Waiting(
-                ConditionType.DATABASE_READY,
-                Reason.DATABASE_REFUSED,
-                f"database {pinned.name!r} on DatabaseServer {pinned.server!r} can't be dropped yet: {error.message}",
-                retry_after=GONE_RETRY,
-            ) from error
+        if record is not None and record.spec.state == RecordState.ACTIVE:
+            change = {"state": RecordState.RETAINED.value, "lastSpec": self._raw_spec(tenant), "heldSince": None}
+            await swap(self._world, record, change)
+        self._tell(tenant, Reason.RETAINED, "its deletion was aborted: what it has runs on without being managed")
+        await self._let_go(tenant)
 
-    async def _release_hosts(self, target: Target, record: TenantRecord) -> None:
-        for live in target.live.of_tenant(record.identity.tenant_hash):
-            metadata = live["metadata"]
-            if metadata.get("labels", {}).get(LABEL_CLAIM) == CLAIM_HOST and bears_stamp(live, record.identity):
-                ref = Ref(CONFIG_MAPS, SYSTEM_NAMESPACE, metadata["name"])
-                await target.kube.delete(ref, uid=metadata["uid"])
-                target.live.forget(ref, uid=metadata["uid"])
+    async def _after(self, tenant: Tenant, record: TenantRecord) -> None:
+        spec = record.spec
+        match spec.state:
+            case RecordState.PURGING:
+                await remove_record(self._world, record)
+                logger.info("deleted: nothing of %s is left", record.identity.tenant_id)
+            case RecordState.DELETED:
+                self._world.wake.wake(Ref(TENANT_RECORDS, "", record.name))
+                self._tell(
+                    tenant,
+                    Reason.DELETED,
+                    f"kept until {spec.purge_after}: apply it again, or `tenantry undelete {record.name}`, to have "
+                    "it back",
+                )
+            case RecordState.RETAINED:
+                self._tell(tenant, Reason.RETAINED, f"what it has runs on unmanaged: TenantRecord {record.name}")
+            case _:
+                self._tell(tenant, Reason.ORPHANED, f"TenantRecord {record.name}: {spec.message}", warning=True)
 
-    async def _remove_finalizer(self, tenant: Tenant) -> None:
+    def _tell(self, tenant: Tenant, reason: Reason, message: str, *, warning: bool = False) -> None:
+        logger.info("%s: %s", reason, message)
+        about = {
+            "apiVersion": tenant.ref.resource.api_version,
+            "kind": tenant.ref.resource.kind,
+            "metadata": {"name": tenant.name, "namespace": tenant.workspace, "uid": tenant.metadata.uid},
+        }
+        self._world.events.emit(about, warning=warning, reason=reason, message=message)
+
+    async def _let_go(self, tenant: Tenant) -> None:
         patch = {
             "metadata": {
                 "resourceVersion": tenant.metadata.resource_version,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from tenantry.api.resources import TENANTS, Ref
@@ -14,7 +15,11 @@ from tenantry.ports import Json
 class Entry:
     """What of a record is asked for often."""
 
+    record: str
     tenant: Ref
+    tenant_uid: str
+    workspace_uid: str
+    incarnation: int
     tenant_hash: str
     cluster: str
     cluster_id: str
@@ -22,6 +27,29 @@ class Entry:
     server_id: str
     namespace: str
     state: str
+    deleted_at: str | None
+    expired: bool
+
+    @classmethod
+    def of(cls, record: TenantRecord) -> Entry:
+        """The entry of a record."""
+        spec = record.spec
+        return cls(
+            record=record.name,
+            tenant=Ref(TENANTS, spec.workspace, spec.tenant),
+            tenant_uid=spec.tenant_uid,
+            workspace_uid=spec.workspace_uid,
+            incarnation=spec.incarnation,
+            tenant_hash=record.identity.tenant_hash,
+            cluster=spec.cluster.name,
+            cluster_id=spec.cluster.id,
+            server=spec.database.server,
+            server_id=spec.database.id,
+            namespace=spec.cluster.namespace,
+            state=spec.state,
+            deleted_at=spec.deleted_at,
+            expired=spec.expired,
+        )
 
 
 class Ledger:
@@ -32,7 +60,9 @@ class Ledger:
         self._on_cluster: Counter[str] = Counter()
         self._on_server: Counter[str] = Counter()
         self._by_hash: dict[str, Entry] = {}
-        self._by_tenant: dict[Ref, str] = {}
+        self._of_tenant: dict[Ref, dict[str, Entry]] = {}
+        self._leaving: dict[str, Entry] = {}
+        self._awaited: dict[str, Mapping[Ref, str]] = {}
 
     def note(self, name: str, body: Json | None) -> None:
         """Take in a record as it is now; None where it is gone."""
@@ -40,26 +70,19 @@ class Ledger:
         if former is not None:
             self._count(former, -1)
             self._by_hash.pop(former.tenant_hash, None)
-            if self._by_tenant.get(former.tenant) == name:
-                self._by_tenant.pop(former.tenant)
+            self._leaving.pop(name, None)
+            namesakes = self._of_tenant[former.tenant]
+            namesakes.pop(name)
+            if not namesakes:
+                del self._of_tenant[former.tenant]
         if body is None:
-            self._fall_back(former)
             return
-        record = TenantRecord.model_validate(body)
-        entry = Entry(
-            tenant=Ref(TENANTS, record.spec.workspace, record.spec.tenant),
-            tenant_hash=record.identity.tenant_hash,
-            cluster=record.spec.cluster.name,
-            cluster_id=record.spec.cluster.id,
-            server=record.spec.database.server,
-            server_id=record.spec.database.id,
-            namespace=record.spec.cluster.namespace,
-            state=record.spec.state,
-        )
+        entry = Entry.of(TenantRecord.model_validate(body))
         self._entries[name] = entry
         self._by_hash[entry.tenant_hash] = entry
-        if entry.state == RecordState.ACTIVE or entry.tenant not in self._by_tenant:
-            self._by_tenant[entry.tenant] = name
+        self._of_tenant.setdefault(entry.tenant, {})[name] = entry
+        if entry.deleted_at is not None:
+            self._leaving[name] = entry
         self._count(entry, 1)
 
     def tenants_on_cluster(self, cluster: str) -> int:
@@ -70,9 +93,17 @@ class Ledger:
         """How many records are pinned to a DatabaseServer, in whatever state."""
         return self._on_server[server]
 
+    def entry(self, record: str) -> Entry | None:
+        """The entry of a record."""
+        return self._entries.get(record)
+
     def entries(self) -> list[Entry]:
         """All of them."""
         return list(self._entries.values())
+
+    def leaving(self) -> list[Entry]:
+        """Those whose deletion has begun."""
+        return list(self._leaving.values())
 
     def cluster_ids(self, cluster: str) -> set[str]:
         """The cluster ids that records have pinned under a Cluster's name."""
@@ -88,7 +119,8 @@ class Ledger:
 
     def record_of(self, tenant: Ref) -> str | None:
         """The name of the record of a Tenant."""
-        return self._by_tenant.get(tenant)
+        entry = self.of_tenant(tenant)
+        return entry.record if entry is not None else None
 
     def tenant_of(self, record: str) -> Ref | None:
         """The Tenant of a record."""
@@ -96,16 +128,23 @@ class Ledger:
         return entry.tenant if entry is not None else None
 
     def of_tenant(self, tenant: Ref) -> Entry | None:
-        """The entry of a Tenant."""
-        name = self._by_tenant.get(tenant)
-        return self._entries.get(name) if name is not None else None
+        """The entry of a Tenant: of several namesakes the one that is active, or else the last incarnation."""
+        namesakes = self._of_tenant.get(tenant)
+        if not namesakes:
+            return None
+        return max(namesakes.values(), key=lambda entry: (entry.state == RecordState.ACTIVE, entry.incarnation))
 
-    def _fall_back(self, gone: Entry | None) -> None:
-        """A namesake in a workspace that was made anew has a record of its own beside its predecessor's."""
-        if gone is not None and gone.tenant not in self._by_tenant:
-            for name, entry in self._entries.items():
-                if entry.tenant == gone.tenant:
-                    self._by_tenant[gone.tenant] = name
+    def namesakes(self, tenant: Ref) -> list[Entry]:
+        """All entries of a workspace's and a tenant's name, of whatever incarnation and workspace UID."""
+        return list(self._of_tenant.get(tenant, {}).values())
+
+    def await_records(self, cluster: str, why: Mapping[Ref, str]) -> None:
+        """Tenants of which something was found on a cluster, and why their records can't be made yet: all of them."""
+        self._awaited[cluster] = why
+
+    def awaited(self, tenant: Ref) -> str | None:
+        """Why a record of a tenant of that name can't be made yet; None where none is awaited."""
+        return next((why[tenant] for why in self._awaited.values() if tenant in why), None)
 
     def _count(self, entry: Entry, by: int) -> None:
         self._on_cluster[entry.cluster] += by

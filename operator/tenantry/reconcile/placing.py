@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
-from typing import Literal
 
-from tenantry.api.base import AllowedWorkspaces
 from tenantry.api.cluster import Cluster
 from tenantry.api.conditions import ConditionType, Reason
 from tenantry.api.effective import Effective
 from tenantry.api.identity import TenantIdentity, namespace_name
-from tenantry.api.resources import CLUSTERS, DATABASE_SERVERS, NAMESPACES, TENANT_PLANS, Ref
+from tenantry.api.resources import CLUSTERS, TENANT_PLANS, Ref
 from tenantry.api.tenant import Tenant
 from tenantry.api.tenantplan import DEFAULT_PLAN, TenantPlan, TenantPlanSpec
 from tenantry.api.tenantrecord import PinnedCluster, PinnedDatabase, TenantRecord
@@ -20,23 +18,16 @@ from tenantry.decide.halt import Terminal, Waiting
 from tenantry.decide.hosts import pinned_default_host
 from tenantry.decide.placement import Candidate, check_unmoved, check_use, place
 from tenantry.decide.workspaces import allows
-from tenantry.desired.stamp import bears_stamp
-from tenantry.ports import DatabaseError, Json, Server, Target
+from tenantry.ports import Target
 from tenantry.reconcile.database import choose_server
+from tenantry.reconcile.external import MODE as EXTERNAL
 from tenantry.reconcile.namespace import check_name
-from tenantry.reconcile.records import adopt, create_record, find_record, swap
+from tenantry.reconcile.records import adopt, check_predecessors, create_record, find_record, swap
+from tenantry.reconcile.traces import record_of_traces, search
+from tenantry.reconcile.workspace import Workspace, identify
 from tenantry.reconcile.world import World
 
 UNAVAILABLE_RETRY = 30.0
-
-
-@dataclass(frozen=True, slots=True)
-class Workspace:
-    """A namespace of the management cluster."""
-
-    name: str
-    uid: str
-    labels: dict[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,29 +40,6 @@ class Placed:
     record: TenantRecord
     cluster: Cluster
     target: Target
-
-
-def find_workspace(world: World, name: str) -> Workspace:
-    """The workspace as the watch on namespaces has seen it.
-
-    Raises:
-        Waiting: not seen yet, which passes.
-    """
-    body = world.live.get(Ref(NAMESPACES, "", name))
-    if body is None:
-        raise Waiting(ConditionType.PLACED, Reason.PENDING, f"the workspace {name!r} was not seen yet", retry_after=1.0)
-    metadata = body["metadata"]
-    return Workspace(name, metadata["uid"], metadata.get("labels", {}))
-
-
-def identify(world: World, tenant: Tenant, workspace: Workspace) -> TenantIdentity:
-    """Who the tenant is."""
-    return TenantIdentity(
-        management_id=world.settings.management_id,
-        workspace=workspace.name,
-        workspace_uid=workspace.uid,
-        name=tenant.name,
-    )
 
 
 class Placing:
@@ -92,18 +60,21 @@ class Placing:
         mixed = effective(tenant.spec, plan_name, plan)
         identity = identify(world, tenant, workspace)
         record, database = find_record(world, identity), None
-        if record is None and tenant.has_finalizer:
+        if record is None and (tenant.has_finalizer or workspace.adopted):
             record, database = await self._rebuild(tenant, identity)
         if record is None:
+            check_predecessors(world, tenant, identity)
             async with self._deciding:
                 record = await self._decide(tenant, workspace, identity, mixed, database)
         record = await adopt(world, tenant, record)
+        if record.spec.deletion != mixed.deletion:
+            record = await swap(world, record, {"deletion": mixed.deletion.model_dump(by_alias=True, mode="json")})
         cluster = self._cluster(record.spec.cluster.name)
         check_use(cluster, workspace.labels)
         check_unmoved(tenant.spec.placement, cluster)
         record = await self._check_database(tenant, cluster, workspace, record, mixed)
         target = usable_target(world, record)
-        return Placed(identity, plan, mixed, record, cluster, target)
+        return Placed(record.identity, plan, mixed, record, cluster, target)
 
     async def _decide(
         self,
@@ -138,11 +109,18 @@ class Placing:
             host=pinned_default_host(cluster.spec, identity),
         )
         database = database or self._pin_database(tenant, cluster, workspace, identity, mixed)
-        return await create_record(world, tenant, identity, pinned, database)
+        return await create_record(world, tenant.metadata.uid, identity, pinned, database, mixed.deletion)
 
     def _pin_database(
         self, tenant: Tenant, cluster: Cluster, workspace: Workspace, identity: TenantIdentity, mixed: Effective
     ) -> PinnedDatabase:
+        if mixed.mode == EXTERNAL and tenant.spec.database.external is None:
+            raise Terminal(
+                ConditionType.DATABASE_READY,
+                Reason.SECRET_NOT_FOUND,
+                f"spec.database: plan {mixed.plan!r} gives mode External by default, and only the spec can name the "
+                "Secret: set mode: External and external.secretRef, or another mode that the plan has",
+            )
         if mixed.mode != "Shared":
             return PinnedDatabase(mode=mixed.mode)
         shared = tenant.spec.database.shared
@@ -162,6 +140,8 @@ class Placing:
     ) -> TenantRecord:
         """That the spec still means the database the tenant has; one that has none may get one.
 
+        One that is somebody else's may be let go of: nothing of it is lost by that.
+
         Raises:
             Terminal: MoveNotSupported.
         """
@@ -173,8 +153,8 @@ class Placing:
             if shared is not None and shared.server is not None and shared.server != pinned.server:
                 raise _database_moved(f"spec.database.shared.server: {shared.server!r} is not {pinned.server!r}, where")
             return record
-        if pinned.mode != "None":
-            raise _database_moved(f"spec.database.mode: {mixed.mode} is not {pinned.mode}, in which")
+        if pinned.mode != "None" and not (pinned.mode == EXTERNAL and mixed.mode == "None"):
+            raise _database_moved(f"spec.database.mode: {mixed.mode} is not {pinned.mode}, in which", mixed.mode)
         database = self._pin_database(tenant, cluster, workspace, record.identity, mixed)
         return await swap(self._world, record, {"database": database.model_dump(by_alias=True, mode="json")})
 
@@ -222,77 +202,20 @@ class Placing:
             )
         if traces.cluster is None:
             return None, traces.database
-        database = traces.database or PinnedDatabase(mode="None")
-        return await create_record(self._world, tenant, identity, traces.cluster, database), None
+        return await record_of_traces(self._world, tenant, traces, traces.cluster), None
 
 
-def _database_moved(what: str) -> Terminal:
+def _database_moved(what: str, mode: str = "") -> Terminal:
+    way = {
+        EXTERNAL: "; to have the data elsewhere, make another Tenant with mode: External, copy the data, and delete "
+        "this one",
+        "Shared": "; to begin with an empty database of ours, set mode: None first, which lets go of the External one",
+    }
     return Terminal(
         ConditionType.DATABASE_READY,
         Reason.MOVE_NOT_SUPPORTED,
-        f"{what} this tenant's data is, and moving a database is not supported yet; set it back",
+        f"{what} this tenant's data is, and moving a database is not supported yet; set it back{way.get(mode, '')}",
     )
-
-
-@dataclass(frozen=True, slots=True)
-class Traces:
-    """What bears a tenant's stamp, and what could not be searched for it."""
-
-    cluster: PinnedCluster | None
-    database: PinnedDatabase | None
-    unreachable: tuple[str, ...]
-
-
-async def search(world: World, identity: TenantIdentity) -> Traces:
-    """Look for a tenant's stamp on every registered cluster and server."""
-    cluster: PinnedCluster | None = None
-    database: PinnedDatabase | None = None
-    unreachable: list[str] = []
-    workspace = world.live.get(Ref(NAMESPACES, "", identity.workspace))  # may be gone by now
-    labels = workspace["metadata"].get("labels", {}) if workspace is not None else {}
-    for body in world.live.all(CLUSTERS):
-        target = world.targets.get(body["metadata"]["name"])
-        if target is None or not target.availability.ok or target.facts is None:
-            unreachable.append(_shown(body, labels))
-        elif (namespace := _stamped_namespace(target, identity)) is not None:
-            spec = Cluster.model_validate(body).spec
-            cluster = PinnedCluster(
-                name=target.name,
-                id=target.facts.cluster_id,
-                namespace=namespace,
-                host=pinned_default_host(spec, identity),
-            )
-    for body in world.live.all(DATABASE_SERVERS):
-        server = world.servers.get(body["metadata"]["name"])
-        claim = await _claim_on(server, identity) if server is not None and server.facts is not None else None
-        if server is None or server.facts is None or claim is False:
-            unreachable.append(_shown(body, labels))
-        elif claim:
-            database = PinnedDatabase(mode="Shared", server=server.name, id=server.facts.system_identifier, name=claim)
-    return Traces(cluster, database, tuple(dict.fromkeys(unreachable)))
-
-
-def _shown(body: Json, labels: dict[str, str]) -> str:
-    """A Cluster or DatabaseServer in a message for a workspace, which learns no names of those it may not use."""
-    allowed = AllowedWorkspaces.model_validate(body["spec"].get("allowedWorkspaces") or {})
-    name = repr(body["metadata"]["name"]) if allows(allowed, labels) else "that this workspace may not use"
-    return f"{body['kind']} {name}"
-
-
-def _stamped_namespace(target: Target, identity: TenantIdentity) -> str | None:
-    for live in target.live.of_tenant(identity.tenant_hash):
-        if live["kind"] == NAMESPACES.kind and bears_stamp(live, identity):
-            return str(live["metadata"]["name"])
-    return None
-
-
-async def _claim_on(server: Server, identity: TenantIdentity) -> str | Literal[False] | None:
-    """The database that a tenant has claimed on a server; False if the server does not answer."""
-    try:
-        claims = await server.admin.claims(identity.management_id)
-    except DatabaseError:
-        return False
-    return next((claim.database for claim in claims if claim.record == identity.record), None)
 
 
 def available_target(world: World, name: str) -> Target:

@@ -2,17 +2,43 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
 
 from tenantry.api.conditions import ConditionType, Reason
 from tenantry.api.identity import TenantIdentity
-from tenantry.api.names import LABEL_MANAGED_BY, LABEL_TENANT_HASH, MANAGED_BY
+from tenantry.api.names import (
+    ANNOTATION_ADOPT,
+    ANNOTATION_ADOPT_WORKSPACE,
+    ANNOTATION_START_FRESH,
+    LABEL_MANAGED_BY,
+    LABEL_TENANT_HASH,
+    MANAGED_BY,
+)
 from tenantry.api.resources import CLUSTERS, DATABASE_SERVERS, TENANT_RECORDS, Ref
 from tenantry.api.tenant import Tenant
-from tenantry.api.tenantrecord import PinnedCluster, PinnedDatabase, RecordState, TenantRecord, TenantRecordSpec
+from tenantry.api.tenantrecord import (
+    PinnedCluster,
+    PinnedDatabase,
+    PinnedDeletion,
+    RecordState,
+    TenantRecord,
+    TenantRecordSpec,
+)
+from tenantry.decide.deletion import parse_time
 from tenantry.decide.halt import Terminal, Waiting
 from tenantry.ports import AlreadyExistsError, Json
 from tenantry.reconcile.world import World
+
+
+@dataclass(frozen=True, slots=True)
+class Fate:
+    """The state in which a tenant's stamps say that it is; times as in a record."""
+
+    state: RecordState = RecordState.ACTIVE
+    deleted_at: str | None = None
+    purge_after: str | None = None
 
 
 def record_ref(identity: TenantIdentity) -> Ref:
@@ -21,26 +47,51 @@ def record_ref(identity: TenantIdentity) -> Ref:
 
 
 def find_record(world: World, identity: TenantIdentity) -> TenantRecord | None:
-    """The record as the watch or our own last write has seen it."""
-    body = world.live.get(record_ref(identity))
+    """A tenant's record as the watch or our own last write has seen it."""
+    return find_named(world, record_ref(identity))
+
+
+def find_named(world: World, ref: Ref) -> TenantRecord | None:
+    """A record by its name, as the watch or our own last write has seen it."""
+    body = world.live.get(ref)
     return TenantRecord.model_validate(body) if body is not None else None
 
 
 async def create_record(
-    world: World, tenant: Tenant, identity: TenantIdentity, cluster: PinnedCluster, database: PinnedDatabase
+    world: World,
+    tenant_uid: str,
+    identity: TenantIdentity,
+    cluster: PinnedCluster,
+    database: PinnedDatabase,
+    deletion: PinnedDeletion | None = None,
+    fate: Fate | None = None,
 ) -> TenantRecord:
-    """Write a new record; where one is there already (its creation's answer was lost), that one."""
+    """Write a new record; where one is there already (its creation's answer was lost), that one.
+
+    Args:
+        world: The world.
+        tenant_uid: Of the Tenant; empty where it is not there.
+        identity: Whose record it is.
+        cluster: Where it lives.
+        database: What database it has.
+        deletion: What is to happen at its deletion, where that is known.
+        fate: The state that its stamps tell, for a record that was lost.
+    """
+    fate = fate or Fate()
     spec = TenantRecordSpec(
         management_id=identity.management_id,
         workspace=identity.workspace,
         workspace_uid=identity.workspace_uid,
         tenant=identity.name,
-        tenant_uid=tenant.metadata.uid,
+        tenant_uid=tenant_uid,
         incarnation=identity.incarnation,
         epoch=identity.epoch,
-        state=RecordState.ACTIVE,
+        state=fate.state,
         cluster=cluster,
         database=database,
+        deletion=deletion or PinnedDeletion(),
+        deleted_at=fate.deleted_at,
+        purge_after=fate.purge_after,
     )
     body: Json = {
         "apiVersion": TENANT_RECORDS.api_version,
@@ -63,30 +114,87 @@ async def create_record(
 async def adopt(world: World, tenant: Tenant, record: TenantRecord) -> TenantRecord:
     """Let a Tenant have the record of its predecessor of the same workspace and name (rule 3).
 
+    An undelete is this: a deleted tenant in its window, one that was retained, and one that was let go of.
+
     Raises:
-        Terminal: PredecessorExists, for a record of another workspace or one that is not Active.
+        Terminal: PredecessorExists, for a record that is not given back without being asked for by name.
         Waiting: the predecessor is being removed.
     """
-    if record.spec.state == RecordState.PURGING:
+    spec = record.spec
+    if spec.state == RecordState.PURGING:
         raise Waiting(
             ConditionType.PLACED,
             Reason.PREDECESSOR_EXISTS,
             "a deleted tenant of this name is still being removed; this one starts fresh when that is done",
             retry_after=5.0,
         )
-    if record.spec.state != RecordState.ACTIVE:
+    if spec.state == RecordState.ACTIVE and spec.tenant_uid == tenant.metadata.uid:
+        return record
+    named = tenant.metadata.annotations.get(ANNOTATION_ADOPT) == record.name
+    due = parse_time(spec.purge_after)
+    over = spec.state == RecordState.DELETED and due is not None and due <= world.clock.now()
+    if (over or spec.state == RecordState.ORPHANED) and not named:
+        why = "its window is over" if over else f"it was let go of while its cluster was not there: {spec.message}"
         raise Terminal(
             ConditionType.PLACED,
             Reason.PREDECESSOR_EXISTS,
-            f"TenantRecord {record.name!r} of a predecessor is {record.spec.state}; resolve it first",
+            f"TenantRecord {record.name!r} of a predecessor is {spec.state}, and {why}. Annotate this Tenant with "
+            f"{ANNOTATION_ADOPT}={record.name} to have what it left, or with {ANNOTATION_START_FRESH}={record.name} to "
+            "begin empty beside it",
         )
-    if record.spec.tenant_uid == tenant.metadata.uid:
-        return record
-    return await swap(world, record, {"tenantUid": tenant.metadata.uid})
+    taken = await swap(world, record, {"tenantUid": tenant.metadata.uid, **_ACTIVE_AGAIN})
+    if spec.state != RecordState.ACTIVE:
+        world.events.emit(
+            world.live.get(tenant.ref) or {},
+            warning=False,
+            reason=Reason.UNDELETED,
+            message=f"it has what its predecessor left: TenantRecord {record.name} was {spec.state}",
+        )
+    return taken
+
+
+def check_predecessors(world: World, tenant: Tenant, identity: TenantIdentity) -> None:
+    """That a Tenant without a record has no namesake of a former workspace that would be forgotten beside it (rule 3).
+
+    Raises:
+        Terminal: PredecessorExists.
+        Waiting: RecordMissing: there is such a namesake, and its record is still to be made anew.
+    """
+    if (awaited := world.ledger.awaited(tenant.ref)) is not None:
+        raise Waiting(
+            ConditionType.PLACED,
+            Reason.RECORD_MISSING,
+            f"a tenant of this name left a namespace, whose record is still to be made: {awaited}",
+            retry_after=30.0,
+        )
+    for entry in world.ledger.namesakes(tenant.ref):
+        if entry.workspace_uid == identity.workspace_uid or entry.state == RecordState.PURGING:
+            continue
+        if tenant.metadata.annotations.get(ANNOTATION_START_FRESH) == entry.record:
+            continue
+        raise Terminal(
+            ConditionType.PLACED,
+            Reason.PREDECESSOR_EXISTS,
+            f"TenantRecord {entry.record!r} is of a tenant of this name in a former workspace of this name (UID "
+            f"{entry.workspace_uid}). If it is the same customer's, the platform team annotates the workspace with "
+            f"{ANNOTATION_ADOPT_WORKSPACE}={entry.workspace_uid}; to begin empty beside it, annotate this Tenant with "
+            f"{ANNOTATION_START_FRESH}={entry.record}",
+        )
+
+
+_ACTIVE_AGAIN: Final[Mapping[str, Any]] = {
+    "state": RecordState.ACTIVE.value,
+    "deletedAt": None,
+    "purgeAfter": None,
+    "heldSince": None,
+    "expired": None,
+    "lastSpec": None,
+    "message": "",
+}
 
 
 async def swap(world: World, record: TenantRecord, change: dict[str, Any]) -> TenantRecord:
-    """Change a record's spec if nobody else did meanwhile.
+    """Change a record's spec if nobody else did meanwhile; None takes a field out.
 
     Raises:
         ConflictError: somebody did; the next reconcile sees what.

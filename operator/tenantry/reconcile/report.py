@@ -8,9 +8,10 @@ from dataclasses import replace
 from tenantry.api.conditions import Condition, ConditionType, Reason
 from tenantry.api.names import SECRET_DATABASE
 from tenantry.api.tenant import BindingStatus, EffectiveStatus, Tenant, TenantStatus
-from tenantry.decide.conditions import Outcome, summarize, time_of
+from tenantry.decide.conditions import Outcome, summarize, suspended, time_of
 from tenantry.desired.blueprint import Blueprint
 from tenantry.ports import KubeError, UnreachableError
+from tenantry.reconcile.external import is_external
 from tenantry.reconcile.placing import Placed
 from tenantry.reconcile.result import Result
 from tenantry.reconcile.status import write_status
@@ -92,10 +93,23 @@ class Report:
             return
         await self._write(self.outcomes)
 
+    async def write_suspended(self) -> None:
+        """Say that nothing is done: what was last found out stays, Ready with it, under another reason."""
+        tenant = self._tenant
+        ready, others = suspended(self._previous(), tenant.metadata.generation, self._world.clock.now())
+        status = self._status([ready, *others])
+        if await write_status(self._world.management, self._world.live, tenant.ref, status):
+            self._announce(self._previous(), ready)
+
     async def _write(self, outcomes: dict[ConditionType, Outcome]) -> None:
         tenant = self._tenant
         before = self._previous()
-        message = ", ".join(part for part in (self._url, self._note) if part) or "the environment is there"
+        message = ", ".join(part for part in (self._url, self._note) if part) or (
+            "the environment is there" if tenant.spec.enabled else "switched off: spec.enabled is false"
+        )
+        database = outcomes.get(ConditionType.DATABASE_READY)
+        if database is not None and database.reason == Reason.NOT_VERIFIED:
+            message += "; nobody has tried to log in to its External database"
         namespace = outcomes.get(ConditionType.NAMESPACE_READY)
         if self._note and namespace is not None:
             told = "; ".join(part for part in (namespace.message, self._note) if part)
@@ -103,6 +117,7 @@ class Report:
         conditions = summarize(
             outcomes,
             ready_message=message,
+            ready_reason=Reason.READY if tenant.spec.enabled else Reason.DISABLED,
             previous=before,
             generation=tenant.metadata.generation,
             now=self._world.clock.now(),
@@ -121,7 +136,7 @@ class Report:
                 observed_generation=tenant.metadata.generation,
                 last_handled_reconcile_at=tenant.requested_at,
             )
-        has_database = placed.record.spec.database.mode == "Shared"
+        has_database = placed.record.spec.database.mode == "Shared" or is_external(placed.record)
         return TenantStatus(
             observed_generation=tenant.metadata.generation,
             conditions=conditions,
@@ -182,7 +197,8 @@ class Report:
         if former is not None and (former.status, former.reason) == (ready.status, ready.reason):
             return
         logger.info("%s: %s", ready.reason, ready.message)
-        self._emit(warning=ready.status != "True", reason=Reason(ready.reason), message=ready.message)
+        bad = ready.status != "True" and ready.reason != Reason.DELETING
+        self._emit(warning=bad, reason=Reason(ready.reason), message=ready.message)
 
     def _emit(self, *, warning: bool, reason: Reason, message: str) -> None:
         about = self._world.live.get(self._tenant.ref)

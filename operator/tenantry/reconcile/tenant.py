@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 from datetime import datetime
 
-from tenantry.api.base import parse_duration
 from tenantry.api.conditions import ConditionType, Reason
 from tenantry.api.names import TENANT_FINALIZER
 from tenantry.api.resources import TENANT_RECORDS, Ref
 from tenantry.api.tenant import Tenant
 from tenantry.decide.conditions import GOOD, PENDING, Outcome
-from tenantry.decide.halt import Halt
+from tenantry.decide.halt import Halt, Terminal
 from tenantry.decide.hosts import is_under, wanted_hosts
 from tenantry.desired.blueprint import Blueprint
 from tenantry.ports import ConflictError, KubeError
@@ -19,11 +19,14 @@ from tenantry.reconcile.build import Build
 from tenantry.reconcile.database import SharedDatabase, pinned_database
 from tenantry.reconcile.deletion import Deletion
 from tenantry.reconcile.environment import gather_env
+from tenantry.reconcile.holding import expiry_of
 from tenantry.reconcile.hosts import ClaimedHosts, HostClaims
 from tenantry.reconcile.ingress import IngressReadiness
-from tenantry.reconcile.placing import Placed, Placing, find_workspace
+from tenantry.reconcile.memory import Memory
+from tenantry.reconcile.placing import Placed, Placing
 from tenantry.reconcile.report import Report
 from tenantry.reconcile.result import Result
+from tenantry.reconcile.workspace import find_workspace
 from tenantry.reconcile.world import World
 
 CONCERNS = (
@@ -43,19 +46,22 @@ class Verified:
     Attributes:
         digest: Of all that they were made from; in memory only.
         until: When to look again, in monotonic seconds.
+        secrets: What SecretsReady said.
     """
 
     digest: str
     until: float
+    secrets: Outcome
 
 
 class TenantReconciler:
     """Reconciles Tenants."""
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: World, memory: Memory) -> None:
         self._world = world
         self._placing = Placing(world)
-        self._deletion = Deletion(world)
+        self._memory = memory
+        self._deletion = Deletion(world, memory)
         self._ingress = IngressReadiness(world.clock)
         self._verified: dict[str, Verified] = {}
 
@@ -72,9 +78,13 @@ class TenantReconciler:
             self._verified.pop(self._world.ledger.record_of(key) or "", None)
             return await self._deletion.reconcile(tenant)
         report = Report(self._world, tenant, dict.fromkeys(CONCERNS, PENDING))
-        if (expiry := _expiry(tenant)) is not None and expiry <= self._world.clock.now():
+        if tenant.spec.suspend:
+            await report.write_suspended()
+            return Result()
+        if (expiry := expiry_of(tenant)) is not None and expiry <= self._world.clock.now():
             return await self._expire(tenant)
         try:
+            await self._check_echo(tenant)
             await self._provision(tenant, report)
         except Halt as halt:
             report.outcomes[halt.condition] = Outcome.of(halt)
@@ -115,12 +125,15 @@ class TenantReconciler:
         build.trusted = (
             verified is not None and verified.until > world.clock.monotonic() and (verified.digest == build.digest())
         )
-        if build.trusted is False:
+        if build.trusted and verified is not None:
+            build.trusted_secrets = replace(verified.secrets, retry_after=verified.until - world.clock.monotonic())
+        else:
             self._verified.pop(placed.record.name, None)
         await build.run(report, database_halt)
         if not build.trusted and report.good(ConditionType.SECRETS_READY, ConditionType.DATABASE_READY):
-            until = world.clock.monotonic() + world.jitter(world.settings.resync)
-            self._verified[placed.record.name] = Verified(build.digest(), until)
+            secrets = report.outcomes[ConditionType.SECRETS_READY]
+            seconds = min(world.jitter(world.settings.resync), secrets.retry_after or math.inf)
+            self._verified[placed.record.name] = Verified(build.digest(), world.clock.monotonic() + seconds, secrets)
         released = GOOD
         if placed.cluster.spec.ingress is not None:  # else the tenant is not served, but its hosts stay its own
             released = await claims.release(hosts.served, namespace=blueprint.namespace)
@@ -153,8 +166,20 @@ class TenantReconciler:
         }
         self._world.live.observe(await self._world.management.merge_patch(tenant.ref, patch))
 
+    async def _check_echo(self, tenant: Tenant) -> None:
+        if not tenant.has_finalizer and await self._memory.is_echo(tenant):
+            raise Terminal(
+                ConditionType.PLACED,
+                Reason.EXPIRED,
+                "an ephemeral tenant of this name has just come to its end, and was made again at once, as from git: "
+                "take it out there; who wants another one waits for ten minutes, or chooses another name",
+            )
+
     async def _expire(self, tenant: Tenant) -> Result:
         """The time of an ephemeral tenant is over."""
+        if not tenant.has_finalizer and await self._memory.is_echo(tenant):
+            return Result()
+        await self._memory.note_end(tenant)
         self._world.events.emit(
             self._world.live.get(tenant.ref) or {},
             warning=False,
@@ -178,10 +203,3 @@ def _sheltered_host(placed: Placed) -> str:
     """The default host if it is under the cluster's domain, where nobody can claim a wildcard; else nothing."""
     host, domain = placed.record.spec.cluster.host, placed.cluster.spec.domain
     return host if domain is not None and is_under(host, domain) else ""
-
-
-def _expiry(tenant: Tenant) -> datetime | None:
-    if tenant.spec.ephemeral is None:
-        return None
-    created = datetime.fromisoformat(tenant.metadata.creation_timestamp)
-    return created + parse_duration(tenant.spec.ephemeral.ttl)

@@ -1,16 +1,26 @@
-"""TenantRecord: what to do with a record whose Tenant is not there (any more)."""
+"""TenantRecord: what becomes of what a tenant has when its Tenant is not there (any more)."""
 
 from __future__ import annotations
 
-from tenantry.api.resources import TENANTS, Ref
+import logging
+from typing import Any
+
+from tenantry.api.conditions import Reason
+from tenantry.api.resources import TENANT_RECORDS, TENANTS, Ref
 from tenantry.api.tenantrecord import RecordState, TenantRecord
+from tenantry.decide.deletion import parse_time
 from tenantry.decide.halt import Halt, Waiting
 from tenantry.desired.stamp import bears_stamp
-from tenantry.ports import DatabaseError, NotFoundError
-from tenantry.reconcile.deletion import Deletion
-from tenantry.reconcile.records import remove_record
+from tenantry.ports import ConflictError, DatabaseError, KubeError, NotFoundError
+from tenantry.reconcile.memory import Memory
+from tenantry.reconcile.placing import usable_target
+from tenantry.reconcile.purge import check_due, purge
+from tenantry.reconcile.quiescence import quiesce
+from tenantry.reconcile.records import find_named, remove_record, swap
 from tenantry.reconcile.result import Result
 from tenantry.reconcile.world import World
+
+logger = logging.getLogger(__name__)
 
 RETRY = 30.0
 
@@ -18,41 +28,124 @@ RETRY = 30.0
 class TenantRecordReconciler:
     """Reconciles TenantRecords. While its Tenant is there, a record is the Tenant's reconcile's business."""
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: World, memory: Memory) -> None:
         self._world = world
-        self._deletion = Deletion(world)
+        self._memory = memory
+        self._purges: list[float] = []
 
     async def reconcile(self, key: Ref) -> Result:
         """One pass over one TenantRecord."""
-        world = self._world
-        body = world.live.get(key)
-        if body is None:
+        record = find_named(self._world, key)
+        if record is None or await self._has_tenant(record):
             return Result()
-        record = TenantRecord.model_validate(body)
-        tenant = Ref(TENANTS, record.spec.workspace, record.spec.tenant)
-        if await self._is_there(tenant, record):
-            return Result()
-        if record.spec.state != RecordState.PURGING:
-            if await self._is_empty(record):
-                await remove_record(world, record)  # the Tenant went before anything was made for it
-                return Result()
-            # Somebody removed our finalizer by hand: nothing is destroyed that nobody asked to destroy.
-            world.events.emit(
-                body,
-                warning=True,
-                reason="TenantMissing",
-                message=f"Tenant {tenant.namespace}/{tenant.name} is gone without having been deleted here; what it "
-                "has goes on running. Apply it again to take it over, or apply and delete it to remove it",
-            )
-            return Result(requeue_after=world.jitter(world.settings.resync))
         try:
-            record = await self._deletion.purge(record)
+            return await self._look_after(record)
         except Halt as halt:
             retry_after = halt.retry_after if isinstance(halt, Waiting) else None
+            if halt.reason != Reason.DELETING and self._is_due(record):
+                await self._note(record.name, halt.message)
             return Result(requeue_after=retry_after or RETRY)
-        await remove_record(world, record)
-        world.wake.wake(tenant)  # a namesake may have waited for this
+        except ConflictError:
+            raise
+        except KubeError as error:
+            if self._is_due(record):
+                await self._note(record.name, error.message)
+            return Result.after(error)
+
+    async def _look_after(self, record: TenantRecord) -> Result:
+        match record.spec.state:
+            case RecordState.ACTIVE:
+                return await self._abandoned(record)
+            case RecordState.ORPHANED:
+                return await self._found_again(record)
+            case RecordState.DELETED:
+                return await self._in_window(record)
+            case RecordState.PURGING:
+                return await self._purge(record)
+            case RecordState.RETAINED:
+                return Result()
+
+    async def _abandoned(self, record: TenantRecord) -> Result:
+        world = self._world
+        if await self._is_empty(record):
+            await remove_record(world, record)  # the Tenant went before anything was made for it
+            return Result()
+        # Somebody removed our finalizer by hand: nothing is destroyed that nobody asked to destroy.
+        world.events.emit(
+            _about(record),
+            warning=True,
+            reason="TenantMissing",
+            message=f"Tenant {record.spec.workspace}/{record.spec.tenant} is gone without having been deleted here; "
+            "what it has goes on running. Apply it again to take it over, or apply and delete it to remove it",
+        )
+        return Result(requeue_after=world.jitter(world.settings.resync))
+
+    async def _found_again(self, record: TenantRecord) -> Result:
+        """What was let go of is dealt with as its deletion said, once its cluster and server are back."""
+        usable_target(self._world, record)
+        state = RecordState.PURGING if record.spec.purge_after is None else RecordState.DELETED
+        record = await swap(self._world, record, {"state": state.value, "message": ""})
+        return await self._look_after(record)
+
+    async def _in_window(self, record: TenantRecord) -> Result:
+        """At rest until its time is over; then purged, not too many at a time."""
+        world = self._world
+        due = parse_time(record.spec.purge_after)
+        now = world.clock.now()
+        if due is None or not self._is_due(record):
+            await quiesce(world, usable_target(world, record), record)
+            await self._note(record.name, "")
+            times = [world.jitter(world.settings.resync)]
+            times += [(due - now).total_seconds()] if due is not None else []
+            return Result(requeue_after=max(0.0, min(times)))
+        await check_due(world, record)
+        if (wait := self._purge_slot()) is not None:
+            return Result(requeue_after=wait)
+        began = parse_time(record.spec.deleted_at)
+        if began is not None and now - began < world.settings.stop.span and not record.spec.expired:
+            await self._memory.note_deletion(record)
+        return await self._purge(record)
+
+    def _is_due(self, record: TenantRecord) -> bool:
+        """Whether its end has come: what stands in the way of it is told, and what happens before that is not."""
+        due = parse_time(record.spec.purge_after)
+        return record.spec.state != RecordState.DELETED or (due is not None and due <= self._world.clock.now())
+
+    def _purge_slot(self) -> float | None:
+        """Seconds until the next purge may begin; None where it may begin now."""
+        rule, now = self._world.settings.stop, self._world.clock.monotonic()
+        span = rule.span.total_seconds()
+        self._purges = [began for began in self._purges if now - began < span]
+        if rule.count and len(self._purges) >= rule.count:
+            return self._purges[0] + span - now
+        self._purges.append(now)
+        return None
+
+    async def _purge(self, record: TenantRecord) -> Result:
+        record = await purge(self._world, record)
+        await remove_record(self._world, record)
+        logger.info("purged: nothing of %s is left", record.identity.tenant_id)
+        self._world.events.emit(
+            _about(record),
+            warning=False,
+            reason=Reason.PURGED,
+            message=f"nothing of {record.identity.tenant_id} is left",
+        )
+        # a namesake may have waited for this
+        self._world.wake.wake(Ref(TENANTS, record.spec.workspace, record.spec.tenant))
         return Result()
+
+    async def _note(self, name: str, message: str) -> None:
+        """Keep on the record what its purge waits for, or that it waits no more; written only where it differs."""
+        record = find_named(self._world, Ref(TENANT_RECORDS, "", name))
+        if record is None or record.spec.message == message[:1024]:
+            return
+        if record.spec.state not in (RecordState.DELETED, RecordState.PURGING):
+            return
+        await swap(self._world, record, {"message": message[:1024]})
+        if message:
+            logger.warning("%s: %s", name, message)
+            self._world.events.emit(_about(record), warning=True, reason=Reason.PURGE_BLOCKED, message=message)
 
     async def _is_empty(self, record: TenantRecord) -> bool:
         """Whether nothing bears the tenant's stamp where its record says that it was to be made."""
@@ -74,8 +167,9 @@ class TenantRecordReconciler:
             return False
         return all(claim.record != record.name for claim in claims)
 
-    async def _is_there(self, tenant: Ref, record: TenantRecord) -> bool:
+    async def _has_tenant(self, record: TenantRecord) -> bool:
         """Whether the very Tenant of the record is there, as the API server says and not only the watch."""
+        tenant = Ref(TENANTS, record.spec.workspace, record.spec.tenant)
         seen = self._world.live.get(tenant)
         if seen is not None and seen["metadata"]["uid"] == record.spec.tenant_uid:
             return True
@@ -84,3 +178,9 @@ class TenantRecordReconciler:
         except NotFoundError:
             return False
         return bool(body["metadata"]["uid"] == record.spec.tenant_uid)
+
+
+def _about(record: TenantRecord) -> dict[str, Any]:
+    """What an Event about a record has to say of it."""
+    metadata = {"name": record.name, "uid": record.metadata.uid}
+    return {"apiVersion": TENANT_RECORDS.api_version, "kind": TENANT_RECORDS.kind, "metadata": metadata}

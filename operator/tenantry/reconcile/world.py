@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from tenantry.decide.deletion import StopRule
 from tenantry.ports import Clock, Dns, Events, Kube, LiveObjects, Servers, Targets, Wake
 from tenantry.reconcile.ledger import Ledger
 
@@ -19,6 +20,7 @@ class Settings:
         resync: Seconds after which an object is looked at again although nothing happened.
         probe: Seconds between two probes of a cluster or server.
         full_probe: Seconds between two probes that also review every permission.
+        stop: When deletions wait for somebody to confirm them.
     """
 
     management_id: str
@@ -26,6 +28,7 @@ class Settings:
     resync: float = 600.0
     probe: float = 10.0
     full_probe: float = 300.0
+    stop: StopRule = field(default_factory=StopRule)
 
 
 @dataclass(frozen=True, slots=True)

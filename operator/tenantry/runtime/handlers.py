@@ -61,7 +61,7 @@ def settings_of() -> kopf.OperatorSettings:
     """Kopf without anything that writes, with time-outs, and without giving up."""
     settings = kopf.OperatorSettings()
     settings.posting.enabled = False
-    settings.scanning.disabled = True
+    settings.scanning.disabled = False  # a kind that was deleted and is installed again is watched again
     settings.peering.standalone = True
     settings.process.ultimate_exiting_timeout = (
         None  # it would kill the whole process some time after a restart of kopf

@@ -11,7 +11,7 @@ from typing import Final
 
 from tenantry.adapters.kube.live import LiveCache
 from tenantry.adapters.kube.watch import Watcher
-from tenantry.api.names import GROUP, LABEL_ENV_SECRET
+from tenantry.api.names import GROUP, LABEL_DATABASE_SECRET, LABEL_ENV_SECRET
 from tenantry.api.resources import (
     CLUSTERS,
     DATABASE_SERVERS,
@@ -79,8 +79,8 @@ class Change:
 class ManagementCache:
     """Implements `tenantry.ports.LiveObjects` for the management cluster.
 
-    Secrets are kept in two caches: those of the operator's namespace, and those of workspaces that carry the label
-    for envFrom. No other Secret is ever read.
+    Secrets are kept in three caches: those of the operator's namespace, and those of workspaces that carry the label
+    for envFrom or the one for External databases. No other Secret is ever read.
 
     Args:
         on_change: Told of every change that somebody else made and that matters.
@@ -94,17 +94,22 @@ class ManagementCache:
         self._main = LiveCache(self._changed)
         self._platform_secrets = LiveCache(self._changed)
         self._env_secrets = LiveCache(self._changed)
+        self._database_secrets = LiveCache(self._changed)
         self._watchers = [
             Watcher(kube, self._main, NAMESPACES),
             Watcher(kube, self._main, TENANT_RECORDS),
             Watcher(kube, self._platform_secrets, SECRETS, namespace=namespace),
             Watcher(kube, self._env_secrets, SECRETS, labels=f"{LABEL_ENV_SECRET}=true"),
+            Watcher(kube, self._database_secrets, SECRETS, labels=f"{LABEL_DATABASE_SECRET}=true"),
         ]
 
     # --- LiveObjects ----------------------------------------------------------------------------------------------
     def get(self, ref: Ref) -> Json | None:
         """See `LiveObjects`."""
-        return self._cache_of(ref).get(ref)
+        found = self._cache_of(ref).get(ref)
+        if found is None and ref.resource == SECRETS and ref.namespace != self._namespace:
+            return self._database_secrets.get(ref)
+        return found
 
     def of_tenant(self, tenant_hash: str) -> list[Json]:
         """See `LiveObjects`."""

@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable
 from typing import Final
 
 from tenantry import __version__
-from tenantry.adapters.dns import TxtLookup
+from tenantry.adapters.dns import DnsLookup
 from tenantry.adapters.kube.client import KubeClient
 from tenantry.adapters.kube.events import EventWriter
 from tenantry.adapters.kube.management import management_client
@@ -24,6 +24,7 @@ from tenantry.reconcile.cluster import ClusterReconciler
 from tenantry.reconcile.databaseserver import DatabaseServerReconciler
 from tenantry.reconcile.identity import management_id
 from tenantry.reconcile.ledger import Ledger
+from tenantry.reconcile.memory import Memory
 from tenantry.reconcile.result import Result
 from tenantry.reconcile.tenant import TenantReconciler
 from tenantry.reconcile.tenantplan import TenantPlanReconciler
@@ -108,14 +109,16 @@ class Operator:
         servers = ServerPool(allow_loopback=options.allow_loopback_targets)
         events = EventWriter(kube, self._clock, instance=socket.gethostname())
         world = World(
-            settings=Settings(management_id=identity, namespace=options.namespace, resync=options.resync),
+            settings=Settings(
+                management_id=identity, namespace=options.namespace, resync=options.resync, stop=options.stop
+            ),
             management=kube,
             live=cache,
             ledger=self._ledger,
             targets=targets,
             servers=servers,
             clock=self._clock,
-            dns=TxtLookup(options.dns_servers),
+            dns=DnsLookup(options.dns_servers, allow_loopback=options.allow_loopback_targets),
             events=events,
             wake=self._waker,
             token=lambda: secrets.token_urlsafe(PASSWORD_BYTES),
@@ -193,12 +196,10 @@ class Operator:
         stopping.cancel()
 
     async def _first_pass(self, reconcilers: dict[Resource, Reconcile], cache: ManagementCache) -> None:
-        """Clusters and servers before tenants: else every tenant would first be told that its cluster is not ready."""
-        keys = [
-            Ref(resource, "", body["metadata"]["name"])
-            for resource in (CLUSTERS, DATABASE_SERVERS)
-            for body in cache.all(resource)
-        ]
+        """Clusters and servers before tenants: else every tenant would first be told that its cluster is not ready.
+
+        Servers first: what a lost record had on them is asked for when its cluster is looked at.
+        """
 
         async def visit(key: Ref) -> None:
             try:
@@ -209,7 +210,9 @@ class Operator:
             except Exception:
                 logger.exception("%s could not be looked at before the start", key)  # it must not hold up the others
 
-        await asyncio.gather(*(visit(key) for key in keys))
+        for resource in (DATABASE_SERVERS, CLUSTERS):
+            keys = [Ref(resource, "", body["metadata"]["name"]) for body in cache.all(resource)]
+            await asyncio.gather(*(visit(key) for key in keys))
 
     async def _watch(self, cache: ManagementCache) -> None:
         await run_kopf(
@@ -263,16 +266,21 @@ class Operator:
                 self._metrics.set_database_server(key.name, reachable=server is not None and server.availability.ok)
 
     def _lane_of(self, key: Ref) -> str:
-        if key.resource != TENANTS:
-            return ""
-        entry = self._ledger.of_tenant(key)
+        match key.resource:
+            case resource if resource == TENANTS:
+                entry = self._ledger.of_tenant(key)
+            case resource if resource == TENANT_RECORDS:
+                entry = self._ledger.entry(key.name)
+            case _:
+                entry = None
         return entry.cluster if entry is not None else ""
 
 
 def _reconcilers(world: World) -> dict[Resource, Reconcile]:
+    memory = Memory(world)
     return {
-        TENANTS: TenantReconciler(world).reconcile,
-        TENANT_RECORDS: TenantRecordReconciler(world).reconcile,
+        TENANTS: TenantReconciler(world, memory).reconcile,
+        TENANT_RECORDS: TenantRecordReconciler(world, memory).reconcile,
         TENANT_PLANS: TenantPlanReconciler(world).reconcile,
         CLUSTERS: ClusterReconciler(world).reconcile,
         DATABASE_SERVERS: DatabaseServerReconciler(world).reconcile,

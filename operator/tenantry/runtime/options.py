@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from tenantry.api.names import SYSTEM_NAMESPACE
+from tenantry.decide.deletion import StopRule
 from tenantry.runtime.logs import LogFormat
 
 
@@ -17,8 +18,9 @@ class Options:
         management_id: None for the one that is kept in the cluster, or a new one on the very first start.
         metrics_address: `host:port`, `:port`, or `0` for none; as health_address.
         workers: How many objects are reconciled at the same time.
-        dns_servers: Asked for the proofs of custom hosts; empty for the system's.
+        dns_servers: Asked for the proofs of custom hosts and where External databases are; empty for the system's.
         resync: Seconds after which every object is looked at again.
+        stop: When deletions wait for somebody to confirm them.
     """
 
     kubeconfig: str | None = None
@@ -30,5 +32,6 @@ class Options:
     allow_loopback_targets: bool = False
     dns_servers: tuple[str, ...] = ()
     resync: float = 600.0
+    stop: StopRule = field(default_factory=StopRule)
     log_format: LogFormat = LogFormat.TEXT
     log_level: str = "INFO"

@@ -17,8 +17,9 @@ from tenantry.api.resources import (
     Resource,
 )
 from tenantry.api.tenantplan import DEFAULT_PLAN
+from tenantry.api.tenantrecord import RecordState
 from tenantry.ports import Json, LiveObjects
-from tenantry.reconcile.ledger import Ledger
+from tenantry.reconcile.ledger import Entry, Ledger
 from tenantry.runtime.management import Change
 from tenantry.runtime.queue import WorkQueue
 
@@ -55,6 +56,7 @@ class Waker:
             entry = self._ledger.of_tenant(tenant)
             if entry is None or entry.cluster == name:
                 self._queue.add(tenant)
+        self._wake_leaving(lambda entry: entry.cluster == name)
 
     def tenants_of_server(self, name: str) -> None:
         """See `Wake`."""
@@ -62,6 +64,7 @@ class Waker:
             entry = self._ledger.of_tenant(tenant)
             if entry is None or entry.server in ("", name):  # one without a database may wait for its first
                 self._queue.add(tenant)
+        self._wake_leaving(lambda entry: entry.server == name)
 
     # --- changes on the management cluster ------------------------------------------------------------------------
     def changed(self, change: Change) -> None:
@@ -114,10 +117,7 @@ class Waker:
             self._platform_secret_changed(ref.name)
             return
         self._wake_tenants(
-            lambda tenant: (
-                tenant["metadata"]["namespace"] == ref.namespace
-                and any(source["secretRef"]["name"] == ref.name for source in tenant["spec"].get("envFrom") or ())
-            )
+            lambda tenant: tenant["metadata"]["namespace"] == ref.namespace and ref.name in _secrets_of(tenant["spec"])
         )
 
     def _platform_secret_changed(self, name: str) -> None:
@@ -133,8 +133,19 @@ class Waker:
     def target_changed(self, _cluster: str, _ref: Ref, tenant_hash: str, _body: Json | None) -> None:
         """Somebody changed one of a tenant's objects on its target."""
         entry = self._ledger.by_hash(tenant_hash)
-        if entry is not None:
+        if entry is None:
+            return
+        if entry.state == RecordState.ACTIVE:
             self._queue.add(entry.tenant)
+        else:
+            self._queue.add(Ref(TENANT_RECORDS, "", entry.record))
+            self._queue.add(entry.tenant)  # its Tenant may still be there, and wait for this
+
+    def _wake_leaving(self, concerned: Callable[[Entry], bool]) -> None:
+        """Deleted tenants have no Tenant any more: their records are looked after by themselves."""
+        for entry in self._ledger.leaving():
+            if concerned(entry):
+                self._queue.add(Ref(TENANT_RECORDS, "", entry.record))
 
     def _wake_tenants(self, concerned: Callable[[Json], bool]) -> None:
         for body in self.live.all(TENANTS):
@@ -143,6 +154,12 @@ class Waker:
 
     def _tenants(self) -> list[Ref]:
         return [_ref(TENANTS, body) for body in self.live.all(TENANTS)]
+
+
+def _secrets_of(spec: Json) -> set[str]:
+    """The Secrets of its workspace that a Tenant takes something from."""
+    sources = [*(spec.get("envFrom") or ()), (spec.get("database") or {}).get("external") or {}]
+    return {source["secretRef"]["name"] for source in sources if "secretRef" in source}
 
 
 def _ref(resource: Resource, body: Json) -> Ref:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import AsyncGenerator
+from datetime import datetime
+from email.utils import parsedate_to_datetime
 from typing import Final
 from urllib.parse import quote
 
@@ -212,6 +214,13 @@ class KubeClient:
         if not isinstance(version, str) or not _VERSION.fullmatch(version):
             raise foreign("a version that is none")
         return version
+
+    async def now(self) -> datetime:
+        """The API server's clock, as the header `Date` of its answers tells it, in whole seconds."""
+        try:
+            return parsedate_to_datetime(await self._transport.date("/version"))
+        except ValueError:
+            raise foreign("an answer without a date") from None
 
     async def _send(self, method: str, target: str, body: Json, content_type: str = "application/json") -> bytes:
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable
+from datetime import datetime
 from typing import TypeVar
 
 from tenantry.adapters.breaker import Breaker
@@ -56,6 +57,10 @@ class GuardedKube:
     async def version(self) -> str:
         """See `Kube`."""
         return await self._guard(self._inner.version())
+
+    async def now(self) -> datetime:
+        """See `Kube`."""
+        return await self._guard(self._inner.now())
 
     async def _guard(self, call: Awaitable[T]) -> T:
         if not self._breaker.allow():

@@ -136,6 +136,24 @@ class Transport:
                 return answer
             raise error_of_answer(status, answer, response.headers.get("Retry-After"))
 
+    async def date(self, target: str) -> str:
+        """The header `Date` of the answer to a GET, whatever its status; empty where it has none.
+
+        Raises:
+            KubeError: no answer came.
+        """
+        async with self._exchange(target, None):
+            status = 0
+            started = time.perf_counter()
+            try:
+                async with self._session.get(
+                    self._url(target), headers=await self._headers(), **self._options
+                ) as response:
+                    status = response.status
+                    return response.headers.get("Date", "")
+            finally:
+                self._on_request("GET", status, time.perf_counter() - started)
+
     async def stream(self, target: str, *, silence: float) -> AsyncGenerator[bytes, None]:
         """The body of a 2xx answer, piece by piece as it comes, until the server ends it.
 

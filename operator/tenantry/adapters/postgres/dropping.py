@@ -8,42 +8,45 @@ from typing import Final
 import psycopg
 from psycopg import sql
 
-from tenantry.adapters.postgres import rules, snapshot, statements
+from tenantry.adapters.postgres import rules, sessions, snapshot, statements
 from tenantry.adapters.postgres.connections import Connection, Connections
+from tenantry.adapters.postgres.lockout import ATTEMPTS, Lockout, lock_out, no_login, roll_back
 from tenantry.adapters.postgres.snapshot import Snapshot
 from tenantry.ports import DatabaseError, WantedDatabase
-
-_ATTEMPTS: Final = 4
-"""To drop the roles: another tenant may grant them something again between the clearing and the drop."""
 
 _INVALID: Final = -2
 """The connection limit of a database whose DROP was interrupted: it can only be dropped again."""
 
-_END_SESSIONS: Final = """
-SELECT pg_terminate_backend(pid, 5000)
-  FROM pg_stat_activity JOIN pg_roles ON pg_roles.oid = usesysid
- WHERE datname = %s AND backend_type = 'client backend' AND pid <> pg_backend_pid()
-   AND (pg_has_role(usesysid, 'USAGE') OR NOT rolsuper AND pg_has_role('pg_signal_backend', 'USAGE'))
+_PREPARED: Final = """
+SELECT database::text, owner::text, gid, pg_has_role(owner, 'USAGE') FROM pg_prepared_xacts WHERE database = %s
 """
-"""Those that the admin role may end. DROP DATABASE WITH (FORCE) is not used: it fails on any other, among them an
-autovacuum worker, which the plain one ends by itself."""
-
-_PREPARED: Final = "SELECT gid, owner::text FROM pg_prepared_xacts WHERE database = %s"
 
 _REFERRING_DATABASES: Final = """
 SELECT DISTINCT d.datname::text, d.datallowconn AND pg_has_role(d.datdba, 'USAGE'),
        (SELECT array_agg(o.rolname::text) FROM pg_roles o
-         WHERE shobj_description(o.oid, 'pg_authid') = shobj_description(d.oid, 'pg_database'))
+         WHERE shobj_description(o.oid, 'pg_authid') = shobj_description(d.oid, 'pg_database')
+           AND NOT pg_has_role(o.oid, 'USAGE'))
   FROM pg_shdepend s JOIN pg_roles r ON r.oid = s.refobjid JOIN pg_database d ON d.oid = s.dbid
  WHERE s.refclassid = 'pg_authid'::regclass AND r.rolname = ANY (%s)
 """
 
-_LOCKING_SESSIONS: Final = """
-SELECT DISTINCT a.pid, a.usename::text, shobj_description(a.usesysid, 'pg_authid')
-  FROM pg_locks l JOIN pg_stat_activity a USING (pid) JOIN pg_roles r ON r.oid = l.objid
- WHERE l.locktype = 'object' AND l.classid = 'pg_authid'::regclass AND l.granted
-   AND r.rolname = ANY (%s) AND a.pid <> pg_backend_pid()
+_HOLDERS: Final = """
+SELECT DISTINCT a.pid, coalesce(a.usename, x.owner)::text AS holder, x.database::text, x.gid,
+       pg_has_role(coalesce(a.usename, x.owner), 'USAGE') AS member,
+       (SELECT shobj_description(r.oid, 'pg_authid') FROM pg_roles r WHERE r.rolname = coalesce(a.usename, x.owner))
+  FROM pg_locks l
+  LEFT JOIN pg_stat_activity a ON a.pid = l.pid
+  LEFT JOIN pg_locks own ON own.virtualtransaction = l.virtualtransaction AND l.pid IS NULL AND own.pid IS NULL
+                        AND own.locktype = 'transactionid'
+  LEFT JOIN pg_prepared_xacts x ON x.transaction = own.transactionid
+ WHERE l.locktype = 'object' AND l.granted AND l.pid IS DISTINCT FROM pg_backend_pid()
+   AND coalesce(a.usename, x.owner) IS NOT NULL
+   AND (l.classid = 'pg_authid'::regclass AND l.objid IN (SELECT oid FROM pg_roles WHERE rolname = ANY (%(roles)s))
+        OR l.classid = 'pg_database'::regclass
+           AND l.objid = (SELECT oid FROM pg_database WHERE datname = %(database)s))
 """
+"""Sessions and prepared transactions that keep the database or roles from being dropped: any tenant may grant something
+to another's role, or set a parameter of its own role for another's database, and leave the transaction open."""
 
 
 async def drop(connections: Connections, wanted: WantedDatabase) -> None:
@@ -53,28 +56,33 @@ async def drop(connections: Connections, wanted: WantedDatabase) -> None:
         DatabaseError: if the claim is not in `dropping`, if the database is somebody else's, or if something that is
             not the operator's to end (a superuser's session, a replication slot in use) holds it: SQLSTATE 55006.
     """
+    names = (wanted.owner, *wanted.logins)
     async with connections.home() as connection:
         now = await snapshot.read(connection, wanted)
         rules.require_claim(now, wanted, "dropping")
         rules.require_own_database(now, wanted)
-        # An unstamped role is not ours, not even now: roles are born with their stamp.
-        own = [name for name, role in now.roles.items() if rules.Stamp.parse(role.comment) == rules.Stamp.of(wanted)]
-        if own:
-            await connection.execute(statements.batch(_lock_out(now, own)))
+        own = rules.own_roles(now, wanted)
+        lock = Lockout(wanted, names, ("dropping",), lambda now: _lock(now, wanted))
+        if await lock_out(connections, connection, lock) is None:
+            return  # another operator was quicker: nothing is this tenant's any more
         if now.database is not None:
-            await connection.execute(_END_SESSIONS, (wanted.database,))
+            await sessions.tell(connection, now, own, wanted.database)
             await _roll_back_prepared(connections, connection, now, wanted)
             if now.database.connection_limit != _INVALID:
                 await connection.execute(_close(wanted.database))
-                await connection.execute(_END_SESSIONS, (wanted.database,))
-            await connection.execute(statements.drop_database(wanted.database))
+                await sessions.end(connection, now, own, wanted.database)
+            await _drop_database(connections, connection, wanted)
     if own:
-        await _drop_roles(connections, own)
+        await _drop_roles(connections, wanted, own)
 
 
-def _lock_out(now: Snapshot, own: Sequence[str]) -> list[sql.Composed]:
-    """No new session of the tenant; and the admin role gets its privileges, for ending the sessions that there are."""
-    todo = [statements.named(sql.SQL("ALTER ROLE {} NOLOGIN"), name) for name in own if now.roles[name].login]
+def _lock(now: Snapshot, wanted: WantedDatabase) -> list[sql.Composed]:
+    """No new session of the tenant; and the admin role gets its privileges for good, for whatever is to be taken away.
+
+    An unstamped role is not ours, not even now: roles are born with their stamp.
+    """
+    own = rules.own_roles(now, wanted)
+    todo = no_login(now, own)
     if missing := [name for name in own if not now.roles[name].usable]:
         todo.append(statements.grant_to_admin(now.version, missing))
     return todo
@@ -87,27 +95,30 @@ def _close(database: str) -> sql.Composed:
 async def _roll_back_prepared(
     connections: Connections, home: Connection, now: Snapshot, wanted: WantedDatabase
 ) -> None:
-    """End the transactions that the tenant prepared for two-phase commit: no DROP DATABASE ends them.
-
-    It takes the role that prepared them, in that database.
-    """
+    """End the transactions that were prepared for two-phase commit in the database: no DROP DATABASE ends them."""
     cursor = await home.execute(_PREPARED, (wanted.database,))
     prepared = await cursor.fetchall()
-    if not prepared:
-        return
-    if now.database is not None and not now.database.allow_connections:
+    if prepared and now.database is not None and not now.database.allow_connections:
         await home.execute(statements.open_database(wanted.database))
-    async with connections.to(wanted.database) as inside:
-        for gid, owner in prepared:
-            await inside.execute(statements.named(sql.SQL("SET ROLE {}"), owner))
-            await inside.execute(sql.SQL("ROLLBACK PREPARED {}").format(sql.Literal(gid)))
-            await inside.execute("RESET ROLE")
+    await roll_back(connections, home, prepared)
 
 
-async def _drop_roles(connections: Connections, names: Sequence[str]) -> None:
+async def _drop_database(connections: Connections, connection: Connection, wanted: WantedDatabase) -> None:
+    for left in reversed(range(ATTEMPTS)):
+        try:
+            await connection.execute(statements.drop_database(wanted.database))
+        except psycopg.errors.LockNotAvailable:
+            if not left:
+                raise
+        else:
+            return
+        await _end_holders(connections, connection, wanted)
+
+
+async def _drop_roles(connections: Connections, wanted: WantedDatabase, names: Sequence[str]) -> None:
     """Drop the roles, taking away first what others granted them, for that holds a role as firmly as owning does."""
-    for attempt in range(_ATTEMPTS):
-        last = attempt == _ATTEMPTS - 1
+    for attempt in range(ATTEMPTS):
+        last = attempt == ATTEMPTS - 1
         async with connections.home() as connection:
             try:
                 await connection.execute(statements.drop_roles(names))
@@ -117,7 +128,7 @@ async def _drop_roles(connections: Connections, names: Sequence[str]) -> None:
             except psycopg.errors.LockNotAvailable:
                 if last:
                     raise
-                await _end_locking_sessions(connection, names)
+                await _end_holders(connections, connection, wanted)
             else:
                 return
         await _take_away(connections, names, as_logins=attempt > 0)
@@ -134,22 +145,33 @@ async def _take_away(connections: Connections, names: Sequence[str], *, as_login
         await connection.execute(statements.drop_owned(names))
         cursor = await connection.execute(_REFERRING_DATABASES, (list(names),))
         referring = await cursor.fetchall()
-        for _, accessible, roles in referring:
-            if not accessible:
-                raise _held(names)
-            if as_logins and roles:
-                await connection.execute(statements.grant_to_admin(connection.info.server_version, roles))
-    for database, _, _ in referring:
-        async with connections.to(database) as inside:
-            await inside.execute(statements.drop_owned(names))
+        if not all(accessible for _, accessible, _ in referring):
+            raise _held(names)
+        for database, _, roles in referring:
+            joined = roles if as_logins else None
+            if joined:
+                await connection.execute(statements.grant_to_admin(connection.info.server_version, joined))
+            try:
+                async with connections.to(database) as inside:
+                    await inside.execute(statements.drop_owned(names))
+            finally:
+                if joined:
+                    await connection.execute(statements.revoke_from_admin(joined))
 
 
-async def _end_locking_sessions(connection: Connection, names: Sequence[str]) -> None:
-    """End other tenants' sessions that granted something to the roles and left the transaction open."""
-    cursor = await connection.execute(_LOCKING_SESSIONS, (list(names),))
-    for pid, role, comment in await cursor.fetchall():
-        if rules.Stamp.parse(comment) is not None:
-            await connection.execute(statements.grant_to_admin(connection.info.server_version, [role]))
+async def _end_holders(connections: Connections, connection: Connection, wanted: WantedDatabase) -> None:
+    """End what other tenants' transactions hold the database or the roles with; nobody's that is not a tenant's."""
+    values = {"roles": [wanted.owner, *wanted.logins], "database": wanted.database}
+    cursor = await connection.execute(_HOLDERS, values)
+    for pid, role, database, gid, member, comment in await cursor.fetchall():
+        if rules.Stamp.parse(comment) is None:
+            continue
+        if gid is not None:
+            await roll_back(connections, connection, [(database, role, gid, member)])
+            continue
+        async with connection.transaction(force_rollback=True):
+            if not member:
+                await connection.execute(statements.grant_to_admin(connection.info.server_version, [role]))
             await connection.execute("SELECT pg_terminate_backend(%s, 5000)", (pid,))
 
 

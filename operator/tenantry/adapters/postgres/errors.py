@@ -18,6 +18,7 @@ NOT_ACCEPTING: Final = "55000"
 NO_PRIVILEGE: Final = "42501"
 TOO_MANY_CONNECTIONS: Final = "53300"
 DUPLICATE_DATABASE: Final = "42P04"
+IN_USE: Final = "55006"
 
 LOGIN_REFUSED: Final = frozenset({BAD_PASSWORD, NOT_AUTHORIZED, NO_SUCH_DATABASE, NOT_ACCEPTING, NO_PRIVILEGE})
 """A session was refused for what the login is or may do, not for the state that the server is in."""

@@ -18,10 +18,12 @@ _DOOR: Final = "postgres"
 _CHECK: Final = """
 SELECT pg_has_role(b.datdba, 'USAGE') AND coalesce((SELECT pg_has_role(c.relowner, 'USAGE') FROM pg_class c
          WHERE c.oid = to_regclass('public.claims')), true),
-       to_regclass('public.claims') IS NOT NULL
+       EXISTS (SELECT FROM pg_constraint k WHERE k.conrelid = to_regclass('public.claims')
+                  AND k.conname = 'claims_state_check' AND pg_get_constraintdef(k.oid) LIKE '%parked%')
        AND NOT EXISTS (SELECT FROM aclexplode(coalesce(b.datacl, acldefault('d', b.datdba))) a WHERE a.grantee = 0)
   FROM pg_database b WHERE b.datname = current_database()
 """
+"""Whether the database and the table are ours, and whether they are complete: in the shape of this version."""
 
 _STATE: Final = """
 SELECT pg_has_role(datdba, 'USAGE'),
@@ -30,9 +32,9 @@ SELECT pg_has_role(datdba, 'USAGE'),
   FROM pg_database WHERE datname = %s
 """
 
+_LOCK: Final = "SELECT pg_advisory_xact_lock(hashtext('tenantry.io/claims'))"
+
 _CREATE_TABLE: Final = (
-    # Two operators may come at once, and CREATE TABLE IF NOT EXISTS is no match for that.
-    "SELECT pg_advisory_xact_lock(hashtext('tenantry.io/claims'));"
     "REVOKE ALL ON DATABASE tenantry FROM PUBLIC;"
     "REVOKE ALL ON SCHEMA public FROM PUBLIC;"
     "CREATE TABLE IF NOT EXISTS public.claims ("
@@ -40,8 +42,14 @@ _CREATE_TABLE: Final = (
     " management_id text NOT NULL,"
     " tenant_hash text NOT NULL,"
     " record text NOT NULL,"
-    " state text NOT NULL CHECK (state IN ('creating', 'ready', 'dropping')),"
-    " created_at timestamptz NOT NULL DEFAULT now())"
+    " state text NOT NULL,"
+    " created_at timestamptz NOT NULL DEFAULT now());"
+    # One that a former version made is brought to the shape of a new one; all at once, so _CHECK looks at one part.
+    "ALTER TABLE public.claims"
+    " ADD COLUMN IF NOT EXISTS purge_after timestamptz,"
+    " ADD COLUMN IF NOT EXISTS parked_from text,"
+    " DROP CONSTRAINT IF EXISTS claims_state_check,"
+    " ADD CONSTRAINT claims_state_check CHECK (state IN ('creating', 'ready', 'parked', 'dropping'))"
 )
 
 _FACTS: Final = """
@@ -111,6 +119,16 @@ async def facts(connections: Connections) -> ServerFacts:
 
 
 async def _prepare_table(connection: Connection) -> None:
+    if await _is_complete(connection):
+        return
+    # Two operators may come at once, and CREATE TABLE IF NOT EXISTS is no match for that: the second looks again.
+    async with connection.transaction():
+        await connection.execute(_LOCK)
+        if not await _is_complete(connection):
+            await connection.execute(_CREATE_TABLE)
+
+
+async def _is_complete(connection: Connection) -> bool:
     cursor = await connection.execute(_CHECK)
     row = await cursor.fetchone()
     assert row is not None  # noqa: S101 - the database that one is connected to is there
@@ -120,8 +138,7 @@ async def _prepare_table(connection: Connection) -> None:
             f"database {HOME} or its table claims belongs to another role than {connection.info.user}: "
             "all operators on one server must use the same admin role"
         )
-    if not complete:
-        await connection.execute(_CREATE_TABLE)
+    return bool(complete)
 
 
 async def _create(connections: Connections, why: DatabaseError) -> None:

@@ -1,19 +1,43 @@
 """What can be seen and put right only from inside a tenant's database: the owner of schema `public`, and extensions.
 
 The admin role's sessions there run no code of the tenant's: their search_path has no schema that the tenant can write
-to, and they only read catalogs, hand over a schema and, as the tenant's own role, create extensions.
+to, and they only read catalogs, hand over a schema or what a login owns and, as the tenant's own role, create
+extensions.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 from psycopg import sql
 
-from tenantry.adapters.postgres import rules, statements
+from tenantry.adapters.postgres import errors, rules, statements
 from tenantry.adapters.postgres.connections import Connection, Connections
 from tenantry.adapters.postgres.snapshot import Snapshot
-from tenantry.ports import WantedDatabase
+from tenantry.ports import DatabaseError, WantedDatabase
+
+_STRAYS: Final = """
+SELECT EXISTS (
+  SELECT FROM pg_shdepend s JOIN pg_roles r ON r.oid = s.refobjid JOIN pg_database d ON d.oid = s.dbid
+   WHERE s.refclassid = 'pg_authid'::regclass AND s.deptype = 'o' AND d.datname = %s AND r.rolname = ANY (%s)
+     AND s.classid NOT IN ('pg_default_acl'::regclass, 'pg_user_mapping'::regclass))
+"""
+"""Whether roles own anything in a database; default privileges and user mappings are theirs without an owner."""
+
+_TRIGGERS: Final = """
+SELECT EXISTS (SELECT FROM pg_event_trigger t JOIN pg_proc p ON p.oid = t.evtfoid
+                WHERE t.evtenabled <> 'D' AND NOT EXISTS (
+                      SELECT FROM pg_roles r WHERE r.oid = p.proowner AND r.rolsuper))
+"""
+"""Whether a change here would run code as the admin role that is not the server's owner's."""
+
+_SCHEMAS: Final = """
+SELECT nspname::text FROM pg_namespace JOIN pg_roles ON pg_roles.oid = nspowner WHERE rolname = ANY (%s)
+"""
+
+_STALL: Final = "1s"
+"""How long handing over may wait for a table, and whoever comes to it meanwhile waits behind."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,11 +94,12 @@ def _schema(version: int, owner: str | None, wanted: WantedDatabase) -> list[sql
     if owner is None:
         return [statements.named(sql.SQL("CREATE SCHEMA {} AUTHORIZATION {}"), rules.SCHEMA, wanted.owner)]
     # A schema that one of the logins made for itself: to change its owner the admin needs the login's privileges.
-    mine = [statements.grant_to_admin(version, [owner])] if owner in wanted.logins else []
+    its = [owner] if owner in wanted.logins else []
     return [
-        *mine,
+        *(statements.grant_to_admin(version, [login]) for login in its),
         statements.named(sql.SQL("REVOKE ALL ON SCHEMA {} FROM PUBLIC"), rules.SCHEMA),
         statements.named(sql.SQL("ALTER SCHEMA {} OWNER TO {}"), rules.SCHEMA, wanted.owner),
+        *(statements.revoke_from_admin([login]) for login in its),
     ]
 
 
@@ -88,3 +113,38 @@ async def _create_extension(connection: Connection, extension: str, wanted: Want
         await connection.execute(
             statements.named(sql.SQL("CREATE EXTENSION IF NOT EXISTS {} WITH SCHEMA {}"), extension, rules.SCHEMA)
         )
+
+
+async def has_strays(home: Connection, wanted: WantedDatabase) -> bool:
+    """Whether the tenant's logins themselves own anything in its database, told from the operator's."""
+    cursor = await home.execute(_STRAYS, (wanted.database, list(wanted.logins)))
+    return await cursor.fetchone() == (True,)
+
+
+async def reassign(connections: Connections, now: Snapshot, wanted: WantedDatabase) -> None:
+    """Hand over what the logins own to the owner role, in one transaction.
+
+    Raises:
+        DatabaseError: SQLSTATE 42501, if an event trigger would run another's code.
+    """
+    missing = [login for login in wanted.logins if login in now.roles and not now.roles[login].usable]
+    async with connections.to(wanted.database) as connection, connection.transaction():
+        await connection.execute(sql.SQL("SET LOCAL lock_timeout = {}").format(sql.Literal(_STALL)))
+        cursor = await connection.execute(_TRIGGERS)
+        if await cursor.fetchone() == (True,):
+            message = f"database {wanted.database} has an event trigger that is no superuser's: nothing is handed over"
+            raise DatabaseError(message, sqlstate=errors.NO_PRIVILEGE)
+        if missing:
+            await connection.execute(statements.grant_to_admin(now.version, missing))
+        # Schemas first: the owner role may get a function only where it may create one.
+        cursor = await connection.execute(_SCHEMAS, (list(wanted.logins),))
+        for (schema,) in await cursor.fetchall():
+            await connection.execute(statements.named(sql.SQL("ALTER SCHEMA {} OWNER TO {}"), schema, wanted.owner))
+        await connection.execute(
+            sql.SQL("REASSIGN OWNED BY {} TO {}").format(
+                statements.identifiers(login for login in wanted.logins if login in now.roles),
+                sql.Identifier(wanted.owner),
+            )
+        )
+        if missing:
+            await connection.execute(statements.revoke_from_admin(missing))

@@ -66,6 +66,16 @@ def check_names(wanted: WantedDatabase) -> None:
         raise DatabaseError(f"{longest!r} can't be the name of a database and its roles: 1 to {MAX_NAME_BYTES} bytes")
 
 
+def require_login(wanted: WantedDatabase, login: str) -> None:
+    """Refuse any role that is not one of the tenant's two logins.
+
+    Raises:
+        DatabaseError: without SQLSTATE.
+    """
+    if login not in wanted.logins:
+        raise DatabaseError(f"{login} is not a login of database {wanted.database}")
+
+
 def claimed(snapshot: Snapshot, wanted: WantedDatabase, *states: str) -> bool:
     """Whether the claim on the name is the wanted tenant's and in one of the states."""
     claim = snapshot.claim
@@ -92,8 +102,8 @@ def require_claim(snapshot: Snapshot, wanted: WantedDatabase, *states: str) -> N
 def require_own_database(snapshot: Snapshot, wanted: WantedDatabase) -> None:
     """Refuse a database that somebody else made.
 
-    An unstamped one is ours under a claim in `creating` or `dropping`, for the stamp is the last thing it gets, and
-    only if the admin role owns it, for it was born so.
+    An unstamped one is ours under a claim in `creating`, `parked` or `dropping`, for the stamp is the last thing it
+    gets and half-made ones are deleted, too; and only if the admin role owns it, for it was born so.
 
     Raises:
         DatabaseError: without SQLSTATE.
@@ -104,7 +114,7 @@ def require_own_database(snapshot: Snapshot, wanted: WantedDatabase) -> None:
     stamp = Stamp.parse(database.comment)
     if stamp is not None and stamp != Stamp.of(wanted):
         raise DatabaseError(f"database {wanted.database} carries the stamp of another tenant or management cluster")
-    if stamp is None and not claimed(snapshot, wanted, "creating", "dropping"):
+    if stamp is None and not claimed(snapshot, wanted, "creating", "parked", "dropping"):
         raise DatabaseError(f"database {wanted.database} is there without a stamp: it is not this tenant's")
     if not database.ours:
         raise DatabaseError(f"database {wanted.database} belongs to another role than the operator's")
@@ -127,6 +137,11 @@ def require_own_role(snapshot: Snapshot, wanted: WantedDatabase, role: RoleRow) 
         raise DatabaseError(f"role {role.name} is there without a stamp: it is not this tenant's")
     if role.powers or role.login:
         raise DatabaseError(f"role {role.name} is there already and has LOGIN or more: drop or rename it")
+
+
+def own_roles(snapshot: Snapshot, wanted: WantedDatabase) -> list[str]:
+    """The roles that carry the wanted tenant's stamp. Others are not ours, not even to lock: roles are born with it."""
+    return [name for name, role in snapshot.roles.items() if Stamp.parse(role.comment) == Stamp.of(wanted)]
 
 
 def limit_of_database(wanted: WantedDatabase) -> int:

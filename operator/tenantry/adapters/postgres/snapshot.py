@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any, Final, Self
+
+from psycopg import sql
 
 from tenantry.adapters.postgres.connections import Connection
 from tenantry.ports import DatabaseClaim, WantedDatabase
@@ -57,6 +60,7 @@ class RoleRow:
         powers: Those of SUPERUSER, CREATEDB, CREATEROLE, REPLICATION, BYPASSRLS that it has.
         settings: `name=value` of its settings in the tenant's database.
         usable: The admin role has its privileges and may SET ROLE to it.
+        expired: Its VALID UNTIL is over: no password lets it in.
     """
 
     name: str
@@ -68,6 +72,7 @@ class RoleRow:
     settings: frozenset[str]
     usable: bool
     memberships: frozenset[Membership]
+    expired: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,10 +89,17 @@ class Snapshot:
         """From the JSON values of the query's three columns; anything else than it yields is a bug and a KeyError."""
         return cls(
             version=version,
-            claim=DatabaseClaim(**claim) if claim else None,
+            claim=parse_claim(claim) if claim else None,
             database=_database(database) if database else None,
             roles={role["name"]: _role(role) for role in roles or ()},
         )
+
+
+def parse_claim(row: dict[str, Any]) -> DatabaseClaim:
+    """A claim from the JSON of `CLAIM_COLUMNS`."""
+    purge_after = row["purge_after"]
+    due = datetime.fromisoformat(purge_after).replace(tzinfo=UTC) if purge_after else None
+    return DatabaseClaim(**(row | {"purge_after": due}))
 
 
 def _database(row: dict[str, Any]) -> DatabaseRow:
@@ -107,13 +119,18 @@ def _role(row: dict[str, Any]) -> RoleRow:
     )
 
 
+CLAIM_COLUMNS: Final = sql.SQL(
+    "database, management_id, tenant_hash, record, state,"
+    " CASE WHEN purge_after BETWEEN '0001-01-02Z' AND '9999-12-30Z' THEN purge_after AT TIME ZONE 'UTC' END"
+    " AS purge_after"
+)
+"""A time that Python has no value for, such as `infinity`, can only be a human's and is read as none."""
+
 # In PostgreSQL 16 memberships got options of their own; before, inheriting is the member's attribute and setting is
 # always possible. Reading them out of the row's JSON makes one query fit all versions.
-_QUERY: Final = """
+_QUERY: Final = sql.SQL("""
 SELECT
-  (SELECT row_to_json(c) FROM (
-    SELECT database, management_id, tenant_hash, record, state FROM public.claims WHERE database = %(database)s
-  ) c),
+  (SELECT row_to_json(c) FROM (SELECT {} FROM public.claims WHERE database = %(database)s) c),
   (SELECT row_to_json(d) FROM (
     SELECT pg_get_userbyid(b.datdba) AS owner,
            pg_has_role(b.datdba, 'USAGE') AS ours,
@@ -139,7 +156,8 @@ SELECT
            p.rolinherit AS inherit, p.rolcanlogin AS login, p.rolconnlimit AS connection_limit,
            shobj_description(p.oid, 'pg_authid') AS comment,
            coalesce((SELECT g.setconfig FROM pg_db_role_setting g JOIN pg_database b ON b.oid = g.setdatabase
-                      WHERE g.setrole = p.oid AND b.datname = %(database)s), '{}') AS settings,
+                      WHERE g.setrole = p.oid AND b.datname = %(database)s), '{{}}') AS settings,
+           coalesce(p.rolvaliduntil <= now(), false) AS expired,
            pg_has_role(p.oid, 'USAGE') AND pg_has_role(p.oid, %(set)s) AS usable,
            (SELECT coalesce(json_agg(json_build_object(
                      'member', pg_get_userbyid(m.member),
@@ -149,7 +167,7 @@ SELECT
               FROM pg_auth_members m WHERE m.roleid = p.oid) AS memberships
       FROM pg_roles p WHERE p.rolname = ANY (%(roles)s)
   ) r)
-"""
+""").format(CLAIM_COLUMNS)
 
 
 async def read(connection: Connection, wanted: WantedDatabase) -> Snapshot:

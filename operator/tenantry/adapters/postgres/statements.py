@@ -56,6 +56,11 @@ def grant_to_admin(version: int, names: Iterable[str]) -> sql.Composed:
     return sql.SQL("GRANT {} TO CURRENT_USER" + _membership(version)).format(identifiers(names))
 
 
+def revoke_from_admin(names: Iterable[str]) -> sql.Composed:
+    """The end of a membership that `grant_to_admin` gave."""
+    return sql.SQL("REVOKE {} FROM CURRENT_USER").format(identifiers(names))
+
+
 def _membership(version: int) -> str:
     return " WITH INHERIT TRUE, SET TRUE" if version >= _FROM_16 else ""
 
@@ -131,23 +136,35 @@ def database(current: DatabaseRow, snapshot: Snapshot, wanted: WantedDatabase) -
 
 
 def _privileges(current: DatabaseRow, wanted: WantedDatabase) -> Iterator[sql.Composed]:
-    stolen = current.owner in {wanted.owner, *wanted.logins}
-    if stolen:
-        # This also takes away what the tenant had of its own: with the ownership go the owner's entries in the ACL.
-        yield named(sql.SQL("ALTER DATABASE {} OWNER TO CURRENT_USER"), wanted.database)
+    stolen = take_back(current, wanted)
+    yield from stolen
     have = rules.tenant_grants(current, wanted)
     excess = have - rules.wanted_grants(wanted)
     for grantee in sorted({grant.grantee for grant in excess}):
-        if grantee:
-            yield named(sql.SQL("REVOKE ALL ON DATABASE {} FROM {}"), wanted.database, grantee)
-        else:
-            yield close_to_public(wanted.database)
+        yield revoke_all(wanted.database, grantee)
     if stolen or have != rules.wanted_grants(wanted):
         yield sql.SQL("GRANT {} ON DATABASE {} TO {}").format(
             sql.SQL(", ").join(map(sql.SQL, rules.TENANT_PRIVILEGES)),
             sql.Identifier(wanted.database),
             sql.Identifier(wanted.owner),
         )
+
+
+def take_back(current: DatabaseRow, wanted: WantedDatabase) -> list[sql.Composed]:
+    """What makes the admin role the owner of a database that one of its tenant's roles owns.
+
+    This also takes away what the tenant had of its own: with the ownership go the owner's entries in the ACL.
+    """
+    if current.owner not in {wanted.owner, *wanted.logins}:
+        return []
+    return [named(sql.SQL("ALTER DATABASE {} OWNER TO CURRENT_USER"), wanted.database)]
+
+
+def revoke_all(database: str, grantee: str) -> sql.Composed:
+    """Nothing on the database is left to one who has privileges there (empty: PUBLIC), nor to whom it passed them."""
+    if not grantee:
+        return close_to_public(database)
+    return named(sql.SQL("REVOKE ALL ON DATABASE {} FROM {} CASCADE"), database, grantee)
 
 
 def close_to_public(database: str) -> sql.Composed:
@@ -170,6 +187,11 @@ def stamp_database(wanted: WantedDatabase) -> sql.Composed:
 def set_password(login: str, verifier: str) -> sql.Composed:
     """LOGIN with a password that the server gets as a verifier only."""
     return sql.SQL("ALTER ROLE {} LOGIN PASSWORD {}").format(sql.Identifier(login), sql.Literal(verifier))
+
+
+def lock_login(login: str) -> sql.Composed:
+    """NOLOGIN, and the password is forgotten."""
+    return named(sql.SQL("ALTER ROLE {} NOLOGIN PASSWORD NULL"), login)
 
 
 def drop_database(database: str) -> sql.Composed:

@@ -1,0 +1,133 @@
+"""Purge: the end of all that a record says exists. Both sides are marked before either is destroyed."""
+
+from __future__ import annotations
+
+import logging
+from typing import Final
+
+from tenantry.api.conditions import ConditionType, Reason
+from tenantry.api.names import ANNOTATION_PURGE_AFTER, CLAIM_HOST, LABEL_CLAIM, SYSTEM_NAMESPACE
+from tenantry.api.resources import CONFIG_MAPS, NAMESPACES, Ref
+from tenantry.api.tenantrecord import RecordState, TenantRecord
+from tenantry.decide.deletion import parse_time
+from tenantry.decide.halt import Waiting
+from tenantry.desired.stamp import bears_stamp
+from tenantry.ports import DatabaseError, Json, Target
+from tenantry.reconcile.namespace import blocked_by
+from tenantry.reconcile.parking import drop_database, mark_dropping, ready_server, wanted_of
+from tenantry.reconcile.placing import usable_target
+from tenantry.reconcile.quiescence import mark_namespace, read_namespace
+from tenantry.reconcile.records import swap
+from tenantry.reconcile.world import World
+
+logger = logging.getLogger(__name__)
+
+GONE_RETRY: Final = 5.0
+CLOCKS_RETRY: Final = 60.0
+
+
+async def check_due(world: World, record: TenantRecord) -> None:
+    """That the window is over, by the target's and the server's clocks and notes too.
+
+    Our clock may have jumped, and the record's time may have been edited: namespace and claim have it as well.
+
+    Raises:
+        Waiting: it is not, or they can't be asked.
+    """
+    target = usable_target(world, record)
+    live = await read_namespace(target, record)
+    noted = (live or {}).get("metadata", {}).get("annotations", {}).get(ANNOTATION_PURGE_AFTER)
+    times = [parse_time(record.spec.purge_after), parse_time(noted)]
+    clocks = {f"Cluster {target.name!r}": await target.kube.now()}
+    if record.spec.database.mode == "Shared":
+        server = ready_server(world, record)
+        try:
+            claim = (await server.admin.inspect(wanted_of(record))).claim
+            times.append(claim.purge_after if claim is not None else None)
+            clocks[f"DatabaseServer {server.name!r}"] = await server.admin.now()
+        except DatabaseError as error:
+            raise _refused(record, error) from error
+    due = max(time for time in times if time is not None)
+    for whose, now in clocks.items():
+        if now < due:
+            raise Waiting(
+                ConditionType.PLACED,
+                Reason.PURGE_BLOCKED,
+                f"by the operator's clock and its record the window is over, but {whose} says that it is not",
+                retry_after=min(CLOCKS_RETRY, max(1.0, (due - now).total_seconds())),
+            )
+
+
+async def purge(world: World, record: TenantRecord) -> TenantRecord:
+    """Remove all that a record says exists; the record as it then is, in state Purging.
+
+    Raises:
+        Waiting: for what is still there, or can't be reached.
+        KubeError: of the target.
+    """
+    if record.spec.state != RecordState.PURGING:
+        record = await swap(world, record, {"state": RecordState.PURGING.value})
+    target = usable_target(world, record)
+    live = await read_namespace(target, record)
+    if live is not None and not live["metadata"].get("deletionTimestamp") and not record.spec.cluster.adopted:
+        live = await mark_namespace(target, record, live, RecordState.PURGING)
+    await _mark_database(world, record)
+    await _delete_namespace(target, record, live)
+    await _drop_database(world, record)
+    if live is not None and not record.spec.cluster.adopted:
+        raise Waiting(
+            ConditionType.NAMESPACE_READY,
+            Reason.PURGE_BLOCKED if blocked_by(live) else Reason.DELETING,
+            f"the namespace {record.spec.cluster.namespace!r} is being deleted on the target{blocked_by(live)}",
+            retry_after=GONE_RETRY,
+        )
+    await _release_hosts(target, record)
+    return record
+
+
+async def _delete_namespace(target: Target, record: TenantRecord, live: Json | None) -> None:
+    """Ask for the namespace's deletion, exactly as it was read."""
+    if live is None or record.spec.cluster.adopted or "deletionTimestamp" in live["metadata"]:
+        return
+    metadata = live["metadata"]
+    ref = Ref(NAMESPACES, "", metadata["name"])
+    await target.kube.delete(ref, uid=metadata["uid"], resource_version=metadata["resourceVersion"])
+
+
+async def _mark_database(world: World, record: TenantRecord) -> None:
+    if record.spec.database.mode != "Shared":
+        return
+    server = ready_server(world, record)
+    try:
+        await mark_dropping(server, wanted_of(record))
+    except DatabaseError as error:
+        raise _refused(record, error) from error
+
+
+async def _drop_database(world: World, record: TenantRecord) -> None:
+    if record.spec.database.mode != "Shared":
+        return
+    server = ready_server(world, record)
+    try:
+        await drop_database(server, wanted_of(record))
+    except DatabaseError as error:
+        raise _refused(record, error) from error
+
+
+def _refused(record: TenantRecord, error: DatabaseError) -> Waiting:
+    pinned = record.spec.database
+    return Waiting(
+        ConditionType.DATABASE_READY,
+        Reason.DATABASE_REFUSED,
+        f"database {pinned.name!r} on DatabaseServer {pinned.server!r} can't be dropped yet: {error.message}",
+        retry_after=GONE_RETRY,
+    )
+
+
+async def _release_hosts(target: Target, record: TenantRecord) -> None:
+    for live in target.live.of_tenant(record.identity.tenant_hash):
+        metadata = live["metadata"]
+        if metadata.get("labels", {}).get(LABEL_CLAIM) == CLAIM_HOST and bears_stamp(live, record.identity):
+            ref = Ref(CONFIG_MAPS, SYSTEM_NAMESPACE, metadata["name"])
+            await target.kube.delete(ref, uid=metadata["uid"])
+            target.live.forget(ref, uid=metadata["uid"])

@@ -1,0 +1,129 @@
+"""What bears a tenant's stamps on clusters and servers: where a record was lost, this is what it is made anew from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from tenantry.api.base import AllowedWorkspaces
+from tenantry.api.cluster import Cluster
+from tenantry.api.identity import TenantIdentity
+from tenantry.api.names import ANNOTATION_DELETED_AT, ANNOTATION_PURGE_AFTER, ANNOTATION_STATE
+from tenantry.api.resources import CLUSTERS, DATABASE_SERVERS, NAMESPACES, Ref
+from tenantry.api.tenant import Tenant
+from tenantry.api.tenantrecord import PinnedCluster, PinnedDatabase, RecordState, TenantRecord
+from tenantry.decide.hosts import pinned_default_host
+from tenantry.decide.workspaces import allows
+from tenantry.desired.stamp import bears_stamp
+from tenantry.ports import ClusterFacts, DatabaseError, Json, Server, Target
+from tenantry.reconcile.records import Fate, create_record
+from tenantry.reconcile.world import World
+
+MAX_INCARNATIONS = 8
+"""How many incarnations of one tenant a search looks for, where no record says how many there were."""
+
+
+@dataclass(frozen=True, slots=True)
+class Traces:
+    """What bears a tenant's stamp, and what could not be searched for it.
+
+    Attributes:
+        identity: Of the last incarnation that left something; of the one that was asked for where nothing is left.
+    """
+
+    identity: TenantIdentity
+    cluster: PinnedCluster | None
+    database: PinnedDatabase | None
+    fate: Fate
+    unreachable: tuple[str, ...]
+
+
+async def search(world: World, identity: TenantIdentity) -> Traces:
+    """Look for a tenant's stamp, of any incarnation, on every registered cluster and server."""
+    found: dict[int, PinnedCluster] = {}
+    fates: dict[int, Fate] = {}
+    databases: dict[int, PinnedDatabase] = {}
+    unreachable: list[str] = []
+    incarnations = [replace(identity, incarnation=number) for number in range(1, MAX_INCARNATIONS + 1)]
+    workspace = world.live.get(Ref(NAMESPACES, "", identity.workspace))  # may be gone by now
+    labels = workspace["metadata"].get("labels", {}) if workspace is not None else {}
+    for body in world.live.all(CLUSTERS):
+        target = world.targets.get(body["metadata"]["name"])
+        if target is None or not target.availability.ok or target.facts is None:
+            unreachable.append(_shown(body, labels))
+            continue
+        for each in incarnations:
+            if (live := stamped_namespace(target, each)) is not None:
+                found[each.incarnation] = pinned_cluster(target, target.facts, body, live, each)
+                fates[each.incarnation] = fate_of(live)
+    for body in world.live.all(DATABASE_SERVERS):
+        server = world.servers.get(body["metadata"]["name"])
+        claims = await claims_on(server, identity) if server is not None and server.facts is not None else None
+        if server is None or server.facts is None or claims is None:
+            unreachable.append(_shown(body, labels))
+            continue
+        for each in incarnations:
+            if each.record in claims:
+                databases[each.incarnation] = PinnedDatabase(
+                    mode="Shared", server=server.name, id=server.facts.system_identifier, name=claims[each.record]
+                )
+    last = max([*found, *databases], default=identity.incarnation)
+    return Traces(
+        replace(identity, incarnation=last),
+        found.get(last),
+        databases.get(last),
+        fates.get(last, Fate()),
+        tuple(dict.fromkeys(unreachable)),
+    )
+
+
+async def record_of_traces(world: World, tenant: Tenant, traces: Traces, cluster: PinnedCluster) -> TenantRecord:
+    """A lost record, made anew from what bears its stamps."""
+    database = traces.database or PinnedDatabase(mode="None")
+    return await create_record(world, tenant.metadata.uid, traces.identity, cluster, database, fate=traces.fate)
+
+
+def pinned_cluster(
+    target: Target, facts: ClusterFacts, cluster: Json, namespace: Json, identity: TenantIdentity
+) -> PinnedCluster:
+    """Where a tenant lives, as its namespace's stamp says."""
+    return PinnedCluster(
+        name=target.name,
+        id=facts.cluster_id,
+        namespace=str(namespace["metadata"]["name"]),
+        host=pinned_default_host(Cluster.model_validate(cluster).spec, identity),
+    )
+
+
+def fate_of(namespace: Json) -> Fate:
+    """The state that a tenant's namespace says it is in."""
+    annotations = namespace["metadata"].get("annotations") or {}
+    try:
+        state = RecordState(annotations.get(ANNOTATION_STATE, RecordState.ACTIVE))
+    except ValueError:
+        state = RecordState.ACTIVE
+    purge_after = annotations.get(ANNOTATION_PURGE_AFTER)
+    return Fate(state, deleted_at=purge_after and annotations.get(ANNOTATION_DELETED_AT), purge_after=purge_after)
+
+
+def _shown(body: Json, labels: dict[str, str]) -> str:
+    """A Cluster or DatabaseServer in a message for a workspace, which learns no names of those it may not use."""
+    allowed = AllowedWorkspaces.model_validate(body["spec"].get("allowedWorkspaces") or {})
+    name = repr(body["metadata"]["name"]) if allows(allowed, labels) else "that this workspace may not use"
+    return f"{body['kind']} {name}"
+
+
+def stamped_namespace(target: Target, identity: TenantIdentity) -> Json | None:
+    """The namespace that bears a tenant's stamp, as the watch has seen it."""
+    for live in target.live.of_tenant(identity.tenant_hash):
+        if live["kind"] == NAMESPACES.kind and bears_stamp(live, identity):
+            return live
+    return None
+
+
+async def claims_on(server: Server, identity: TenantIdentity) -> dict[str, str] | None:
+    """The databases that are claimed on a server, by record; None if the server does not answer."""
+    try:
+        claims = await server.admin.claims(identity.management_id)
+    except DatabaseError:
+        return None
+    return {claim.record: claim.database for claim in claims}

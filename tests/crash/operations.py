@@ -1,0 +1,176 @@
+"""What is broken off at each of its writes: what is there before, what a person does, when it is over."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from tests.crash.case import TENANT, Case, Names
+from tests.crash.looking import Json, Looking
+from tests.integration.acting import Api, manifest, pod_spec
+from tests.scene.lab import is_ready, plan_body, tenant_body
+
+from tenantry.api.names import ANNOTATION_ROTATE_CREDENTIALS, SECRET_DATABASE
+from tenantry.api.resources import DEPLOYMENTS, TENANT_PLANS, TENANT_RECORDS, TENANTS, Resource
+from tenantry.api.tenantrecord import RecordState
+
+LONG_AGO: Final = "2020-01-01T00:00:00Z"
+PERSON: Final = "?fieldManager=person&force=true"
+ADMIN: Final = [{"role": "Admin", "subjects": [{"kind": "User", "name": "anna"}]}]
+VIEW: Final = [{"role": "View", "subjects": [{"kind": "Group", "name": "support"}]}]
+
+Act = Callable[[Looking, Names], None]
+Done = Callable[[Looking, Names], bool]
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """One thing that people do to a tenant.
+
+    Attributes:
+        act: Returns when it was asked for.
+        done: Whether all of it has come about in an undisturbed run; later runs are compared with its end.
+        after: What comes before it, each brought to its end.
+    """
+
+    name: str
+    act: Act
+    done: Done
+    after: tuple[Operation, ...] = field(default=())
+
+
+def make_plan(looking: Looking, case: Case, **spec: Any) -> None:
+    """The run's TenantPlan."""
+    usual: Json = {"customHosts": "Any", "env": {"TIER": "basic"}, "deletion": {"minWindow": "0s", "maxWindow": "24h"}}
+    _apply(looking.management, TENANT_PLANS, plan_body(case.plan, **{**usual, **spec}))
+
+
+def _first(case: Case, **spec: Any) -> Json:
+    """A Tenant with everything that can be written."""
+    return {
+        "plan": case.plan,
+        "database": {"mode": "Shared", "extensions": ["citext"]},
+        "domains": [{"host": case.domains[0]}],
+        "env": {"LOG_LEVEL": "info", "COLOR": "grey"},
+        "rbac": {"bindings": ADMIN},
+        "rotation": {"gracePeriod": "1s", "restartWorkloads": True},
+        **spec,
+    }
+
+
+# --- what people do -----------------------------------------------------------------------------------------------
+def _apply(api: Api, resource: Resource, body: Json) -> None:
+    path = resource.path(body["metadata"].get("namespace", ""), body["metadata"]["name"])
+    answer = api.send("PATCH", path + PERSON, body, dry=False, content="application/apply-patch+yaml")
+    assert answer.status < 300, answer.message
+
+
+def _apply_tenant(looking: Looking, case: Case, spec: Json) -> None:
+    _apply(looking.management, TENANTS, tenant_body(TENANT, case.workspace, **spec))
+
+
+def _create(looking: Looking, names: Names) -> None:
+    _apply_tenant(looking, names.case, _first(names.case))
+
+
+def _use(looking: Looking, names: Names) -> None:
+    """The tenant's own doing: a workload with three replicas, and a row in its database."""
+    labels, pod = {"app": "app"}, pod_spec()
+    pod["containers"][0]["envFrom"] = [{"secretRef": {"name": SECRET_DATABASE}}]
+    template = {"metadata": {"labels": labels}, "spec": pod}
+    spec = {"replicas": 3, "selector": {"matchLabels": labels}, "template": template}
+    _apply(looking.target, DEPLOYMENTS, manifest(DEPLOYMENTS, "app", names.namespace, spec=spec))
+    with looking.as_tenant(names) as connection:
+        connection.execute("CREATE TABLE IF NOT EXISTS canary (word text PRIMARY KEY)")
+        connection.execute("INSERT INTO canary VALUES ('alive') ON CONFLICT DO NOTHING")
+
+
+def _update(looking: Looking, names: Names) -> None:
+    """A plan's quota; a domain less and another instead, another environment, one more binding."""
+    make_plan(looking, names.case, quota={"hard": {"pods": "7", "requests.cpu": "1"}})
+    changed = _first(
+        names.case,
+        domains=[{"host": names.case.domains[1]}],
+        env={"LOG_LEVEL": "debug"},
+        rbac={"bindings": [*ADMIN, *VIEW]},
+    )
+    _apply_tenant(looking, names.case, changed)
+
+
+def _disable(looking: Looking, names: Names) -> None:
+    _apply_tenant(looking, names.case, _first(names.case, enabled=False))
+
+
+def _rotate(looking: Looking, names: Names) -> None:
+    path = TENANTS.path(names.case.workspace, TENANT)
+    change = {"metadata": {"annotations": {ANNOTATION_ROTATE_CREDENTIALS: "once"}}}
+    answer = looking.management.patch(path, change, dry=False)
+    assert answer.status < 300, answer.message
+
+
+def _delete(looking: Looking, names: Names) -> None:
+    answer = looking.management.delete(TENANTS.path(names.case.workspace, TENANT), dry=False)
+    assert answer.status < 300, answer.message
+
+
+def _destroy(looking: Looking, names: Names) -> None:
+    """Without a window."""
+    make_plan(looking, names.case, deletion={"minWindow": "0s", "maxWindow": "0s"})
+    _delete(looking, names)
+
+
+def _end_window(looking: Looking, names: Names) -> None:
+    """As if the time were over."""
+    for record in looking.records(names):
+        path = TENANT_RECORDS.path(name=record["metadata"]["name"])
+        answer = looking.management.patch(path, {"spec": {"purgeAfter": LONG_AGO}}, dry=False)
+        assert answer.status < 300, answer.message
+
+
+# --- when it is over ----------------------------------------------------------------------------------------------
+def _ready(looking: Looking, names: Names) -> bool:
+    tenant = looking.tenant(names)
+    return tenant is not None and is_ready(tenant)
+
+
+def _updated(looking: Looking, names: Names) -> bool:
+    tenant = looking.tenant(names)
+    if tenant is None or not is_ready(tenant):
+        return False
+    quota = tenant["status"].get("effective", {}).get("quota", {})
+    hosts = tenant["status"].get("hosts", [])
+    return quota.get("pods") == "7" and names.case.domains[1] in hosts and names.case.domains[0] not in hosts
+
+
+def _rotated(looking: Looking, names: Names) -> bool:
+    """The other login is in use, and the former one is locked."""
+    used = looking.secret(names, SECRET_DATABASE).get("username", "")
+    open_ = looking.open_roles(names)
+    return used.endswith("_1") and open_ == {used} and _ready(looking, names)
+
+
+def _deleted(looking: Looking, names: Names) -> bool:
+    states = [record["spec"]["state"] for record in looking.records(names)]
+    return looking.tenant(names) is None and states == [RecordState.DELETED.value]
+
+
+def _gone(looking: Looking, names: Names) -> bool:
+    return looking.tenant(names) is None and not looking.records(names) and not looking.on_target(names)
+
+
+CREATE: Final = Operation("create", _create, _ready)
+USE: Final = Operation("use", _use, _ready, (CREATE,))
+UPDATE: Final = Operation("update", _update, _updated, (CREATE,))
+DISABLE: Final = Operation("disable", _disable, _ready, (CREATE, USE))
+ENABLE: Final = Operation("enable", _create, _ready, (CREATE, USE, DISABLE))
+ROTATE: Final = Operation("rotate", _rotate, _rotated, (CREATE, USE))
+DELETE: Final = Operation("delete", _delete, _deleted, (CREATE, USE))
+UNDELETE: Final = Operation("undelete", _create, _ready, (CREATE, USE, DELETE))
+PURGE: Final = Operation("purge", _end_window, _gone, (CREATE, USE, DELETE))
+DESTROY: Final = Operation("destroy", _destroy, _gone, (CREATE, USE))
+
+OPERATIONS: Final = {
+    operation.name: operation
+    for operation in (CREATE, UPDATE, ROTATE, DISABLE, ENABLE, DELETE, UNDELETE, PURGE, DESTROY)
+}

@@ -1,0 +1,57 @@
+"""Taking away what runs have left, by hand and behind a dead operator: its own deletion is what is being tested."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+import psycopg
+from psycopg import sql
+from tests.crash.case import TENANT, Names
+from tests.crash.looking import Looking
+from tests.integration.acting import Api
+from tests.scene.faulty import FaultyLab
+from tests.scene.lab import wait_until
+
+from tenantry.api.resources import NAMESPACES, TENANT_PLANS, TENANT_RECORDS, TENANTS, resource_of
+
+GONE_SECONDS: Final = 60.0
+
+
+def sweep(lab: FaultyLab, looking: Looking, cases: Sequence[Names]) -> None:
+    """Remove all of these cases from all servers; an operator that starts before they are gone would recover them."""
+    for names in cases:
+        _remove(looking.management, TENANTS.path(names.case.workspace, TENANT))
+        for record in looking.records(names):
+            _remove(looking.management, TENANT_RECORDS.path(name=record["metadata"]["name"]))
+        _remove(looking.management, NAMESPACES.path(name=names.case.workspace))
+        _remove(looking.management, TENANT_PLANS.path(name=names.case.plan))
+        for body in looking.on_target(names):
+            metadata = body["metadata"]
+            _remove(looking.target, resource_of(body).path(metadata.get("namespace", ""), metadata["name"]))
+        _drop(lab, names.hash)
+    wait_until(
+        lambda: not any(looking.on_target(names) for names in cases), GONE_SECONDS, "namespaces still on their way out"
+    )
+
+
+def _remove(api: Api, path: str) -> None:
+    answer = api.get(path)
+    if answer.status == 200 and answer.body["metadata"].get("finalizers"):
+        api.patch(path, {"metadata": {"finalizers": None}}, dry=False)
+    answer = api.delete(path, dry=False)
+    assert answer.status < 300 or answer.status == 404, answer.message
+
+
+def _drop(lab: FaultyLab, tenant_hash: str) -> None:
+    access = lab.postgres.access
+    values = {"hash": tenant_hash}
+    with psycopg.connect(access.superuser_dsn(), autocommit=True) as connection:
+        for kind, query, how in (
+            ("DATABASE", "SELECT datname FROM pg_database WHERE strpos(datname, %(hash)s) > 0", " WITH (FORCE)"),
+            ("ROLE", "SELECT rolname FROM pg_roles WHERE strpos(rolname, %(hash)s) > 0", ""),
+        ):
+            for (name,) in connection.execute(query, values).fetchall():
+                connection.execute(sql.SQL("DROP {} {}{}").format(sql.SQL(kind), sql.Identifier(name), sql.SQL(how)))
+    with psycopg.connect(access.superuser_dsn("tenantry"), autocommit=True) as connection:
+        connection.execute("DELETE FROM claims WHERE tenant_hash = %(hash)s", values)

@@ -1,0 +1,341 @@
+"""Every file under examples/ is applied with the real kubectl, and does what its comments promise.
+
+The quick start is the demo's business; its plans are here, for the other examples stand on them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Final
+
+import psycopg
+import pytest
+import yaml
+from tests.controlplane.access import KubectlError
+from tests.demo.quickstart import FOLDER as QUICKSTART
+from tests.demo.quickstart import PLATFORM
+from tests.integration.tenants import Whereabouts, condition, wait_for
+from tests.scene.stage import DOMAIN
+from tests.scene.zone import publish
+
+from tenantry.api.names import ANNOTATION_RESTARTED_AT, ANNOTATION_ROTATE_CREDENTIALS
+from tenantry.api.resources import (
+    CRON_JOBS,
+    DEPLOYMENTS,
+    NAMESPACES,
+    NETWORK_POLICIES,
+    RESOURCE_QUOTAS,
+    TENANT_PLANS,
+)
+
+if TYPE_CHECKING:
+    from tests.integration.tenants import Workbench
+
+Json = dict[str, Any]
+
+EXAMPLES: Final = QUICKSTART.parent
+NAMES: Final = tuple(sorted(path.name for path in EXAMPLES.iterdir() if path.is_dir() and path != QUICKSTART))
+EPHEMERAL_SECONDS: Final = 60.0
+LATENESS: Final = 25.0
+
+
+def documents(path: Path) -> list[Json]:
+    """The objects in a file."""
+    return [body for body in yaml.safe_load_all(path.read_text(encoding="utf-8")) if body]
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """An example's folder in a workspace of the test's own.
+
+    Attributes:
+        applied: The files that were; in the end it has to be all.
+    """
+
+    workbench: Workbench
+    folder: Path
+    applied: set[str] = field(default_factory=set)
+
+    def files(self) -> set[str]:
+        """All of its manifests, relative to the folder."""
+        return {path.relative_to(self.folder).as_posix() for path in self.folder.rglob("*.y*ml")}
+
+    def apply(self, name: str) -> None:
+        """Apply one of its files, as its own workspace's; one of the folder `target`, into a tenant's namespace."""
+        self.applied.add(name)
+        for body in documents(self.folder / name):
+            self._apply(self._moved(body))
+
+    def deploy(self, name: str, where: Whereabouts) -> None:
+        """Apply one of the files for the target, into the tenant's namespace there, as they are."""
+        self.applied.add(name)
+        path = str(self.folder / name)
+        self.workbench.stage.target.kubectl("-n", where.namespace, "apply", "--server-side", "-f", path)
+
+    def plans(self) -> None:
+        """Apply the quick start's plans."""
+        for body in documents(PLATFORM):
+            if body["kind"] == TENANT_PLANS.kind:
+                self._apply(self._moved(body))
+
+    def _apply(self, body: Json) -> None:
+        if "namespace" in body["metadata"]:
+            self.workbench.apply(body)
+        else:
+            self.workbench.register(body)
+
+    def _moved(self, body: Json) -> Json:
+        """The object with the test's names for what others have, too: workspaces, and what is in none."""
+        if "namespace" in body["metadata"]:
+            body["metadata"]["namespace"] = self.workbench.workspace
+        else:
+            body["metadata"]["name"] = self._own(body["metadata"]["name"])
+        if "plan" in body.get("spec", {}):
+            body["spec"]["plan"] = self._own(body["spec"]["plan"])
+        return body
+
+    def _own(self, name: str) -> str:
+        return f"{self.workbench.prefix}-{name}"
+
+    # --- what the expectations look at ----------------------------------------------------------------------------
+    def connect(self, where: Whereabouts) -> psycopg.Connection[tuple[Any, ...]]:
+        """A session with the credentials that the tenant's Secret has now."""
+        uri = self.workbench.secret(where, "tenant-database")["uri"]
+        return psycopg.connect(uri, autocommit=True, connect_timeout=5)
+
+    def write_row(self, where: Whereabouts) -> None:
+        """Leave something in the tenant's database."""
+        with self.connect(where) as session:
+            session.execute("CREATE TABLE kept (word text)")
+            session.execute("INSERT INTO kept VALUES ('alive')")
+
+    def has_row(self, where: Whereabouts) -> bool:
+        """Whether it is there."""
+        with self.connect(where) as session:
+            return session.execute("SELECT word FROM kept").fetchall() == [("alive",)]
+
+    def locked_out(self, where: Whereabouts) -> bool:
+        """Whether the credentials of the Secret don't get in."""
+        try:
+            self.connect(where).close()
+        except psycopg.OperationalError:
+            return True
+        return False
+
+    def state(self, where: Whereabouts) -> str:
+        """Of its record; empty where there is none."""
+        record = self.workbench.record(where)
+        return str(record["spec"]["state"]) if record else ""
+
+    def change(self, name: str, spec: Json) -> None:
+        """`kubectl patch` a Tenant's spec."""
+        self.workbench.kubectl("patch", "tenant", name, "--type=merge", "-p", json.dumps({"spec": spec}))
+
+    def delete(self, name: str) -> None:
+        """`kubectl delete`, which comes back when the Tenant is gone."""
+        self.workbench.kubectl("delete", "tenant", name, "--timeout=40s")
+
+    def replicas(self, where: Whereabouts, name: str) -> int:
+        """Of a Deployment of the tenant's."""
+        return int(self.workbench.on_target(DEPLOYMENTS, where.namespace, name)["spec"]["replicas"])
+
+
+# --- one expectation an example -----------------------------------------------------------------------------------
+def deleted_tenants_are_locked_for_their_windows_and_come_back_with_everything(example: Example) -> None:
+    workbench, windows = example.workbench, {"keepsake": 72, "ordinary": 48}
+    example.apply("tenants.yaml")
+    for name in windows:
+        workbench.ready(name)
+        example.write_row(workbench.whereabouts(name))
+    for name, hours in windows.items():
+        where = workbench.whereabouts(name)
+        example.delete(name)
+        record = workbench.record(where)["spec"]
+        assert (record["state"], record["deletion"]["window"]) == ("Deleted", f"{hours}h")
+        kept = datetime.fromisoformat(record["purgeAfter"]) - datetime.fromisoformat(record["deletedAt"])
+        assert kept == timedelta(hours=hours)
+        assert example.locked_out(where)
+    example.apply("tenants.yaml")
+    for name in windows:
+        workbench.ready(name)
+        assert example.has_row(workbench.whereabouts(name))
+    example.change("keepsake", {"deletion": {"window": "24h"}})
+    workbench.told("False", "PlanExceeded", None, name="keepsake")
+
+
+def a_retained_tenant_runs_on_until_it_is_deleted_with_another_policy(example: Example) -> None:
+    workbench, where = example.workbench, example.workbench.whereabouts("heirloom")
+    example.apply("tenant.yaml")
+    workbench.ready("heirloom")
+    example.write_row(where)
+    before = workbench.inventory(where)
+    example.delete("heirloom")
+    assert example.state(where) == "Retained"
+    assert "purgeAfter" not in workbench.record(where)["spec"]
+    assert workbench.inventory(where) == before
+    assert example.has_row(where)
+    example.apply("tenant.yaml")
+    workbench.ready("heirloom")
+    assert (example.state(where), example.has_row(where)) == ("Active", True)
+    example.change("heirloom", {"deletion": {"policy": "Delete"}})
+    workbench.ready("heirloom")
+    example.delete("heirloom")
+    assert example.state(where) == "Deleted"
+
+
+def a_tenant_that_is_off_serves_and_runs_nothing_and_comes_back_as_it_was(example: Example) -> None:
+    workbench, where = example.workbench, example.workbench.whereabouts("resting")
+    example.apply("1-tenant.yaml")
+    workbench.ready("resting")
+    example.write_row(where)
+    example.deploy("target/app.yaml", where)
+    before, secret = workbench.inventory(where), workbench.secret(where, "tenant-database")
+    example.apply("2-off.yaml")
+    workbench.told("True", "Disabled", None, name="resting")
+    assert example.replicas(where, "app") == 0
+    assert not [name for name in workbench.inventory(where) if name.startswith("Ingress/")]
+    closed = workbench.on_target(NETWORK_POLICIES, where.namespace, "tenant-isolation")["spec"]
+    assert closed == {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}
+    assert workbench.on_target(RESOURCE_QUOTAS, where.namespace, "tenant-off")["spec"] == {"hard": {"pods": "0"}}
+    assert example.locked_out(where)
+    assert f"Claim/resting-{workbench.workspace}.{DOMAIN}" in workbench.inventory(where)
+    example.apply("1-tenant.yaml")
+    workbench.ready("resting")
+    assert example.replicas(where, "app") == 2
+    assert workbench.inventory(where) == before
+    assert workbench.secret(where, "tenant-database") == secret
+    assert example.has_row(where)
+
+
+def tasks_rest_while_the_application_serves(example: Example) -> None:
+    workbench, where = example.workbench, example.workbench.whereabouts("quiet")
+    example.apply("1-tenant.yaml")
+    workbench.ready("quiet")
+    example.deploy("target/app.yaml", where)
+
+    def work() -> tuple[int, int, bool]:
+        report = workbench.on_target(CRON_JOBS, where.namespace, "report")["spec"]["suspend"]
+        return example.replicas(where, "app"), example.replicas(where, "worker"), report
+
+    example.apply("2-tasks-off.yaml")
+    workbench.ready("quiet")
+    assert work() == (2, 0, True)
+    assert "Ingress/tenant" in workbench.inventory(where)
+    assert not example.locked_out(where)
+    example.apply("1-tenant.yaml")
+    workbench.ready("quiet")
+    wait_for(lambda: work() == (2, 3, False), "the tasks go on")
+
+
+def a_suspended_tenant_is_left_as_it_is_and_caught_up_with_afterwards(example: Example) -> None:
+    workbench, where = example.workbench, example.workbench.whereabouts("frozen")
+    example.apply("1-tenant.yaml")
+    workbench.ready("frozen")
+
+    def level() -> str:
+        return workbench.secret(where, "tenant-env")["LOG_LEVEL"]
+
+    assert level() == "info"
+    example.apply("2-suspended.yaml")
+    workbench.told("True", "Suspended", None, name="frozen")
+    workbench.stage.target.kubectl("-n", where.namespace, "delete", "networkpolicy", "tenant-isolation")
+    workbench.look_now("frozen")
+    workbench.apply(workbench.tenant("busy"))
+    workbench.ready("busy")  # the operator had time, and saw the deletion before this
+    assert level() == "info"
+    assert workbench.on_target(NETWORK_POLICIES, where.namespace, "tenant-isolation") == {}
+    example.change("frozen", {"suspend": False})
+    workbench.ready("frozen")
+    assert level() == "debug"
+    assert workbench.on_target(NETWORK_POLICIES, where.namespace, "tenant-isolation")
+
+
+def a_throw_away_tenant_ends_by_itself_and_leaves_nothing(example: Example) -> None:
+    workbench, where = example.workbench, example.workbench.whereabouts("preview-42")
+    example.apply("tenant.yaml")
+    workbench.ready("preview-42")
+    with pytest.raises(KubectlError, match="ephemeral can't be changed after creation"):
+        example.change("preview-42", {"ephemeral": None})
+    workbench.gone("preview-42", seconds=EPHEMERAL_SECONDS + LATENESS)
+    wait_for(lambda: not workbench.record(where), "the record is gone")
+    assert workbench.on_target(NAMESPACES, "", where.namespace) == {}
+    assert workbench.database_traces(where) == set()
+
+
+def new_credentials_come_without_an_outage(example: Example) -> None:
+    workbench, where = example.workbench, example.workbench.whereabouts("rotating")
+    example.apply("tenant.yaml")
+    workbench.ready("rotating")
+    example.write_row(where)
+    example.deploy("target/app.yaml", where)
+    former = workbench.secret(where, "tenant-database")
+    asked = f"{ANNOTATION_ROTATE_CREDENTIALS}=2026-01-01T00:00:00Z"
+    workbench.kubectl("annotate", "--overwrite", "tenant", "rotating", asked)
+    wait_for(lambda: workbench.secret(where, "tenant-database")["username"] != former["username"], "the other login")
+    assert example.has_row(where)
+    with psycopg.connect(former["uri"], connect_timeout=5) as session:
+        assert session.execute("SELECT word FROM kept").fetchall() == [("alive",)]
+
+    def restarted(name: str) -> bool:
+        template = workbench.on_target(DEPLOYMENTS, where.namespace, name)["spec"]["template"]
+        return ANNOTATION_RESTARTED_AT in template["metadata"].get("annotations", {})
+
+    wait_for(lambda: restarted("app"), "what reads the login at its start has new pods")
+    assert not restarted("reader")
+    wait_for(lambda: workbench.events("rotating", "Rotated"), "it is told")
+    workbench.ready("rotating")
+
+
+def a_tenant_uses_a_database_that_is_its_customers_own(example: Example) -> None:
+    workbench, where = example.workbench, example.workbench.whereabouts("own")
+    publish(workbench.stage.zone, "acme.db.example.net", "192.0.2.40")
+    for name in ("1-plan.yaml", "2-secret.yaml", "tenant.yaml"):
+        example.apply(name)
+    tenant = workbench.ready("own")
+    assert condition(tenant, "DatabaseReady")["reason"] == "NotVerified"
+    secret = workbench.secret(where, "tenant-database")
+    assert secret["uri"] == "postgresql://acme_app:change-me@acme.db.example.net:5432/acme?sslmode=require"
+    (rule,) = workbench.on_target(NETWORK_POLICIES, where.namespace, "tenant-database")["spec"]["egress"]
+    assert rule["to"] == [{"ipBlock": {"cidr": "192.0.2.40/32"}}]
+    assert rule["ports"] == [{"protocol": "TCP", "port": 5432}]
+    workbench.kubectl("patch", "secret", "customer-db", "-p", '{"stringData": {"password": "changed"}}')
+    wait_for(lambda: workbench.secret(where, "tenant-database")["password"] == "changed", "it is there", 5)
+
+
+EXPECTED: Final[Mapping[str, Callable[[Example], None]]] = MappingProxyType(
+    {
+        "deletion": deleted_tenants_are_locked_for_their_windows_and_come_back_with_everything,
+        "external-database": a_tenant_uses_a_database_that_is_its_customers_own,
+        "ephemeral": a_throw_away_tenant_ends_by_itself_and_leaves_nothing,
+        "retain": a_retained_tenant_runs_on_until_it_is_deleted_with_another_policy,
+        "rotation": new_credentials_come_without_an_outage,
+        "suspended": a_suspended_tenant_is_left_as_it_is_and_caught_up_with_afterwards,
+        "switched-off": a_tenant_that_is_off_serves_and_runs_nothing_and_comes_back_as_it_was,
+        "tasks-off": tasks_rest_while_the_application_serves,
+    }
+)
+
+
+@pytest.fixture
+def example(request: pytest.FixtureRequest, workbench: Workbench) -> Example:
+    """The example that the test is about, after the quick start's plans."""
+    opened = Example(workbench, EXAMPLES / request.param)
+    opened.plans()
+    return opened
+
+
+@pytest.mark.parametrize("example", NAMES, indirect=True)
+def test_an_example_does_what_it_says(example: Example) -> None:
+    EXPECTED[example.folder.name](example)
+    assert example.applied == example.files()
+
+
+def test_every_example_has_an_expectation_and_a_line_in_the_list_of_examples() -> None:
+    assert set(EXPECTED) == set(NAMES)
+    listed = (EXAMPLES / "README.md").read_text(encoding="utf-8")
+    assert [name for name in NAMES if f"[`{name}/`]({name})" not in listed] == []

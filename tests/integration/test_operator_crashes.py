@@ -1,0 +1,36 @@
+"""A sample of `make crash`: one life of a tenant with a SIGKILL in each of its operations ends as one without."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from tests.crash.gate import Mode
+from tests.crash.lane import Lane, open_lane
+from tests.crash.operations import CREATE, DELETE, DISABLE, ENABLE, PURGE, ROTATE, UNDELETE, UPDATE, USE
+from tests.crash.report import line_of
+
+LIFE = (CREATE, USE, UPDATE, ROTATE, DISABLE, ENABLE, DELETE, UNDELETE, DELETE, PURGE)
+QUIET_SECONDS = 0.5
+
+
+@pytest.fixture
+def lane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lane]:
+    with open_lane(tmp_path_factory.mktemp("crashes")) as opened:
+        yield opened
+
+
+@pytest.mark.timeout(300)
+def test_a_tenants_life_with_a_kill_amid_the_writes_of_each_operation_ends_as_without(lane: Lane) -> None:
+    calm, killed = lane.open_case(), lane.open_case()
+    kills = 0
+    for number, operation in enumerate(LIFE):
+        expected = lane.undisturbed(operation, calm, quiet=QUIET_SECONDS)
+        if not expected.points:  # what the tenant itself does
+            lane.undisturbed(operation, killed, quiet=0)
+            continue
+        point, mode = expected.points[len(expected.points) // 2], list(Mode)[number % 2]
+        verdict = lane.disturbed(operation, killed, expected, point, mode)
+        assert not verdict.difference, line_of(operation.name, verdict)
+        kills += verdict.reached
+    assert kills >= len(LIFE) - 2  # a write in the middle may be one that is not made each time
