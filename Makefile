@@ -40,6 +40,10 @@ test: clusters ## The tests, on real servers
 	@tools/postgres.sh
 	@$(RUN) pytest -n $(WORKERS) tests/unit tests/integration $(ARGS)
 
+.PHONY: crash
+crash: clusters ## SIGKILL before and after every single write; half an hour, one line of JSON at the end
+	@$(RUN) tests.crash $(ARGS)
+
 .PHONY: fast
 fast: venv ## Unit tests only: no server, no network
 	@$(RUN) pytest -n $(WORKERS) tests/unit $(ARGS)

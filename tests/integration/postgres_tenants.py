@@ -154,8 +154,8 @@ async def eventually(condition: Callable[[], Awaitable[bool]], what: str) -> Non
         AssertionError: if it does not within the deadline.
     """
     try:
-        async with asyncio.timeout(DEADLINE):  # noqa: ASYNC110 - a server is looked at: it sets no event
-            while not await condition():  # noqa: ASYNC110 - it is asked of a server, which sets no event
+        async with asyncio.timeout(DEADLINE):
+            while not await condition():  # noqa: ASYNC110 - a server is looked at: it sets no event  # noqa: ASYNC110 - it is asked of a server, which sets no event
                 await asyncio.sleep(0.01)  # lets others run where the condition awaits nothing
     except TimeoutError:
         raise AssertionError(f"not within {DEADLINE} s: {what}") from None

@@ -15,7 +15,7 @@ from tests.scene.installation import install_management
 from tests.scene.lab import Lab, wait_until
 
 from tenantry.api.names import OPERATOR_SERVICE_ACCOUNT, SYSTEM_NAMESPACE
-from tenantry.api.resources import NAMESPACES, TENANTS
+from tenantry.api.resources import NAMESPACES, SECRETS, TENANTS
 
 if TYPE_CHECKING:
     from tests.integration.tenants import Workbench
@@ -95,6 +95,7 @@ def test_a_workspace_with_a_protected_tenant_can_not_be_deleted_and_the_tenant_r
     bench.make(workspace=space, deletion=PROTECTED)
     before = bench.inventory(where)
     uid = bench.on_target(NAMESPACES, "", where.namespace)["metadata"]["uid"]
+    bench.stage.management.kubectl("-n", space, "create", "secret", "generic", "other", "--from-literal=a=b")
     bench.stage.management.kubectl("delete", "namespace", space, "--wait=false")
 
     def told_why() -> bool:
@@ -102,6 +103,8 @@ def test_a_workspace_with_a_protected_tenant_can_not_be_deleted_and_the_tenant_r
         return "is protected" in json.dumps(body["status"].get("conditions", []))
 
     wait_for(told_why, "the namespace says what it waits for")
+    other = SECRETS.path(space, "other")
+    wait_for(lambda: bench.management.get(other).status == 404, "what is not protected goes")
     assert "deletionTimestamp" not in bench.get(workspace=space)["metadata"]
     assert bench.inventory(where) == before
     assert bench.on_target(NAMESPACES, "", where.namespace)["metadata"]["uid"] == uid

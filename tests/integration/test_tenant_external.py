@@ -428,3 +428,33 @@ def test_a_rotation_that_was_asked_for_is_told_never_to_come(workbench: Workbenc
     assert handed_on(workbench, where) == given
     workbench.kubectl("annotate", "tenant", "acme", f"{ANNOTATION_ROTATE_CREDENTIALS}-")
     workbench.when(lambda body: condition(body, "SecretsReady")["reason"] == "Ready", "it is told no more")
+
+
+def test_a_record_that_was_lost_comes_back_with_the_mode_and_the_tenant_keeps_its_secret(
+    workbench: Workbench, foreign: Foreign, plan: str
+) -> None:
+    where = workbench.whereabouts()
+    put(workbench, foreign.values())
+    workbench.make(plan=plan, database=EXTERNAL)
+    before = workbench.on_target(SECRETS, where.namespace, "tenant-database")["metadata"]
+    workbench.stage.management.kubectl("delete", "tnrec", where.identity.record)
+    record = wait_for(lambda: workbench.record(where), "the record is made anew")
+    wait_for(lambda: workbench.record(where)["spec"]["database"]["mode"] == "External", "it says whose database it is")
+    workbench.ready()
+    after = workbench.on_target(SECRETS, where.namespace, "tenant-database")["metadata"]
+    assert (after["uid"], after["resourceVersion"]) == (before["uid"], before["resourceVersion"])
+    assert record["spec"]["state"] == "Active"
+
+
+def test_a_secret_that_somebody_deletes_on_the_target_is_handed_on_again(
+    workbench: Workbench, foreign: Foreign, plan: str
+) -> None:
+    where = workbench.whereabouts()
+    put(workbench, foreign.values())
+    workbench.make(plan=plan, database=EXTERNAL)
+    given = handed_on(workbench, where)
+    workbench.stage.target.kubectl("-n", where.namespace, "delete", "secret", "tenant-database")
+    workbench.look_now()
+    wait_for(lambda: handed_on(workbench, where) == given, "it is there again")
+    workbench.stage.target.kubectl("-n", where.namespace, "delete", "networkpolicy", "tenant-database")
+    wait_for(lambda: egress(workbench, where), "the policy is there again", 5)

@@ -82,6 +82,7 @@ class DatabaseLogin:
                 else:
                     await rotation.lock(credentials, found.other)
                 found = await rotation.next(credentials, secret)
+            await rotation.hand_over(credentials)
         except DatabaseError as error:
             return Outcome(True, Reason.ROTATION_PENDING, error.message, retry_after=ROTATION_RETRY)
         workloads = Workloads(self._placed.target, self._placed.record.spec.cluster.namespace)

@@ -16,11 +16,11 @@ from tenantry.api.names import (
     LABEL_TENANT_HASH,
 )
 from tenantry.api.resources import CLUSTERS, DATABASE_SERVERS, NAMESPACES, TENANTS, Ref
-from tenantry.api.tenantrecord import PinnedDatabase
+from tenantry.api.tenantrecord import PinnedDatabase, RecordState
 from tenantry.desired.stamp import bears_stamp
 from tenantry.ports import Json, NotFoundError, Target
 from tenantry.reconcile.records import create_record
-from tenantry.reconcile.traces import claims_on, fate_of, pinned_cluster
+from tenantry.reconcile.traces import claims_on, fate_of, pinned_cluster, stamped_namespace
 from tenantry.reconcile.world import World
 
 logger = logging.getLogger(__name__)
@@ -74,6 +74,8 @@ def _without_record(world: World, target: Target) -> Iterator[TenantIdentity]:
     for live in target.live.all(NAMESPACES):
         if (live["metadata"].get("labels") or {}).get(LABEL_MANAGEMENT_ID) != management_id:
             continue
+        if "deletionTimestamp" in live["metadata"] and fate_of(live).state != RecordState.PURGING:
+            continue  # somebody else deletes it: nothing is left to be recorded
         identity = identity_of(live, management_id)
         if identity is not None and world.ledger.entry(identity.record) is None:
             yield identity
@@ -81,11 +83,9 @@ def _without_record(world: World, target: Target) -> Iterator[TenantIdentity]:
 
 async def _recover(world: World, target: Target, identity: TenantIdentity, database: PinnedDatabase) -> None:
     """Only of a namespace that is there now: what the watch shows may have been purged a moment ago."""
-    cached = next(
-        live
-        for live in target.live.of_tenant(identity.tenant_hash)
-        if live["kind"] == NAMESPACES.kind and bears_stamp(live, identity)
-    )
+    cached = stamped_namespace(target, identity)
+    if cached is None:
+        return
     try:
         live = await target.kube.get(Ref(NAMESPACES, "", cached["metadata"]["name"]))
     except NotFoundError:

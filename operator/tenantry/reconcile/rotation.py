@@ -138,18 +138,28 @@ class Rotation:
         self._tell(warning=False, reason=Reason.ROTATED, message=f"Secret {SECRET_DATABASE} has new credentials")
 
     async def lock(self, credentials: Credentials, other: LoginState) -> None:
-        """The former login is locked, after what it made as itself was given to the owner role.
+        """The former login is locked.
 
         Raises:
             DatabaseError: what stands in the way.
         """
         if is_forced(credentials.marks.handled):
             await self._cut(other.name)
-            await self._admin.reassign(self._wanted)
             return
-        await self._admin.reassign(self._wanted)
         await self._admin.lock_login(self._wanted, other.name, end_sessions=False)
         self._tell(warning=False, reason=Reason.LOGIN_LOCKED, message=f"the former login {other.name} is locked")
+
+    async def hand_over(self, credentials: Credentials) -> None:
+        """Give what the logins made as themselves to the owner role; of a tenant that never rotated it may wait.
+
+        What stands in the way (a table in use, a right that the tenant took away) is tried again at the next look.
+        """
+        if credentials.marks.rotated_at is None:
+            return
+        try:
+            await self._admin.reassign(self._wanted)
+        except DatabaseError as error:
+            logger.info("what the logins of %s own stays theirs for now: %s", self._wanted.database, error.message)
 
     async def restart(self, credentials: Credentials, workloads: Workloads) -> Credentials | None:
         """Restart what reads the credentials at its start, once a rotation; what is to be remembered of it."""
