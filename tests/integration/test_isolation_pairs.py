@@ -1,0 +1,179 @@
+"""Ten tenants, every pair of them: none gets at another's database or namespace, also after rotation and undelete."""
+
+from __future__ import annotations
+
+import itertools
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+import pytest
+from psycopg import errors, sql
+from tests.integration.tenants import wait_for
+
+from tenantry.api.names import ANNOTATION_ROTATE_CREDENTIALS
+from tenantry.api.resources import Resource
+
+if TYPE_CHECKING:
+    from tests.integration.tenants import Whereabouts, Workbench
+
+Json = dict[str, Any]
+
+TENANTS = 10
+REVIEWS = Resource("authorization.k8s.io", "v1", "SubjectAccessReview", "subjectaccessreviews", namespaced=False)
+ASKED = (
+    ("get", "", "secrets"),
+    ("list", "", "pods"),
+    ("create", "", "pods"),
+    ("get", "", "configmaps"),
+    ("create", "apps", "deployments"),
+    ("delete", "networking.k8s.io", "ingresses"),
+    ("create", "rbac.authorization.k8s.io", "rolebindings"),
+    ("delete", "networking.k8s.io", "networkpolicies"),
+)
+REFUSED = (psycopg.OperationalError, errors.InsufficientPrivilege, errors.UndefinedObject)
+
+
+def spec(plan: str, number: int) -> Json:
+    return {
+        "plan": plan,
+        "database": {"mode": "Shared"},
+        "rbac": {"bindings": [{"role": "Admin", "subjects": [{"kind": "User", "name": f"admin-{number}"}]}]},
+    }
+
+
+class Tenant:
+    """One of the ten, as it can act itself."""
+
+    def __init__(self, workbench: Workbench, number: int) -> None:
+        self.name = f"t{number}"
+        self.user = f"admin-{number}"
+        self.number = number
+        self._workbench = workbench
+        self.where: Whereabouts = workbench.whereabouts(self.name)
+
+    @property
+    def secret(self) -> dict[str, str]:
+        """Its credentials as they are now."""
+        return self._workbench.secret(self.where, "tenant-database")
+
+    def connect(self, database: str = "") -> psycopg.Connection[tuple[Any, ...]]:
+        """A session with its credentials, on its own or another database."""
+        secret = self.secret
+        return psycopg.connect(
+            host=secret["host"],
+            port=secret["port"],
+            user=secret["username"],
+            password=secret["password"],
+            dbname=database or secret["dbname"],
+            autocommit=True,
+            connect_timeout=10,
+        )
+
+
+def attacks(other: Tenant) -> list[sql.Composed]:
+    """What a tenant may try from within its own database against another's."""
+    database, owner = sql.Identifier(other.where.database), sql.Identifier(f"{other.where.database}_owner")
+    login = sql.Identifier(other.secret["username"])
+    texts = (
+        "SET ROLE {owner}",
+        "SET SESSION AUTHORIZATION {login}",
+        "GRANT {owner} TO CURRENT_USER",
+        "ALTER ROLE {login} PASSWORD 'stolen'",
+        "ALTER ROLE {login} NOLOGIN",
+        "DROP ROLE {login}",
+        "ALTER DATABASE {database} RENAME TO stolen",
+        "ALTER DATABASE {database} OWNER TO CURRENT_USER",
+        "ALTER DATABASE {database} ALLOW_CONNECTIONS false",
+        "GRANT CONNECT ON DATABASE {database} TO CURRENT_USER",
+        "REVOKE CONNECT ON DATABASE {database} FROM {owner}",
+        "COMMENT ON DATABASE {database} IS 'stolen'",
+        "DROP DATABASE {database}",
+        "CREATE DATABASE stolen TEMPLATE {database}",
+        "REASSIGN OWNED BY {owner} TO CURRENT_USER",
+    )
+    return [sql.SQL(text).format(database=database, owner=owner, login=login) for text in texts]
+
+
+def check_databases(tenants: list[Tenant]) -> None:
+    """By SQL, all pairs; each tenant's own canary is the only one that it sees."""
+    for attacker in tenants:
+        with attacker.connect() as session:
+            assert session.execute("SELECT word FROM canary").fetchall() == [(attacker.name,)]
+            seen = session.execute(
+                "SELECT count(*) FROM pg_stat_activity WHERE query <> '<insufficient privilege>' AND query <> ''"
+                " AND usename <> session_user AND NOT pg_has_role(usesysid, 'USAGE')"
+            ).fetchone()
+            assert seen == (0,), "another's queries can't be read"
+            objects = session.execute("SELECT count(*) FROM pg_largeobject_metadata").fetchone()
+            assert objects == (1,), "only its own large object"
+            for other in tenants:
+                if other is attacker:
+                    continue
+                for attack in attacks(other):
+                    with pytest.raises(REFUSED):
+                        session.execute(attack)
+        for other in tenants:
+            if other is not attacker:
+                with pytest.raises(psycopg.OperationalError, match="permission denied for database"):
+                    attacker.connect(other.where.database)
+        for common in ("postgres", "template1", "tenantry"):
+            with pytest.raises(psycopg.OperationalError, match="permission denied for database"):
+                attacker.connect(common)
+
+
+def check_clusters(workbench: Workbench, tenants: list[Tenant]) -> None:
+    """By the API server's own word, all pairs: people and ServiceAccounts of one in the namespace of the other."""
+    for attacker, other in itertools.permutations(tenants, 2):
+        people = (attacker.user, f"system:serviceaccount:{attacker.where.namespace}:tenant")
+        for user, (verb, group, resource) in itertools.product(people, ASKED):
+            assert not may(workbench, user, other.where.namespace, verb, group, resource), (user, verb, resource)
+    for tenant in tenants:
+        assert may(workbench, tenant.user, tenant.where.namespace, "get", "", "secrets"), "the question is a real one"
+
+
+def may(workbench: Workbench, user: str, namespace: str, verb: str, group: str, resource: str) -> bool:
+    attributes = {"namespace": namespace, "verb": verb, "group": group, "resource": resource}
+    groups = ["system:authenticated"]
+    if user.startswith("system:serviceaccount:"):
+        groups += ["system:serviceaccounts", f"system:serviceaccounts:{user.split(':')[2]}"]
+    body = {
+        "apiVersion": REVIEWS.api_version,
+        "kind": REVIEWS.kind,
+        "metadata": {},
+        "spec": {"user": user, "groups": groups, "resourceAttributes": attributes},
+    }
+    answer = workbench.target.create(REVIEWS, body, dry=False)
+    assert answer.status == 201, answer.message
+    return bool(answer.body["status"]["allowed"])
+
+
+@pytest.mark.timeout(400)
+def test_no_tenant_of_ten_gets_at_another_also_after_rotation_and_undelete(workbench: Workbench) -> None:
+    plan = workbench.platform("TenantPlan", "kept", deletion={"maxWindow": "24h"})
+    bodies = [workbench.tenant(f"t{number}", **spec(plan, number)) for number in range(TENANTS)]
+    workbench.apply(*bodies)
+    tenants = [Tenant(workbench, number) for number in range(TENANTS)]
+    for tenant in tenants:
+        workbench.ready(tenant.name, seconds=60)
+        with tenant.connect() as session:
+            session.execute(sql.SQL("CREATE TABLE canary AS SELECT {} AS word").format(sql.Literal(tenant.name)))
+            session.execute("SELECT lo_from_bytea(0, 'mine')")
+    check_databases(tenants)
+    check_clusters(workbench, tenants)
+
+    logins = {tenant.name: tenant.secret["username"] for tenant in tenants}
+    for tenant in tenants:
+        workbench.kubectl("annotate", "tenant", tenant.name, f"{ANNOTATION_ROTATE_CREDENTIALS}=force-now")
+    for tenant in tenants:
+        wait_for(lambda t=tenant: t.secret["username"] != logins[t.name], f"{tenant.name} is rotated", 60)  # type: ignore[misc]  # a default argument binds the tenant
+    check_databases(tenants)
+
+    workbench.kubectl("delete", "tenant", *(tenant.name for tenant in tenants), "--timeout=120s")
+    for attacker, other in itertools.permutations(tenants, 2):
+        with pytest.raises(psycopg.OperationalError):
+            attacker.connect(other.where.database)
+    workbench.apply(*bodies)
+    for tenant in tenants:
+        workbench.ready(tenant.name, seconds=60)
+    check_databases(tenants)
+    check_clusters(workbench, tenants)
