@@ -33,7 +33,7 @@ from tenantry.desired.stamp import bears_stamp
 from tenantry.ports import Json
 from tenantry.reconcile.apply import Applier
 from tenantry.reconcile.database import DatabaseProvisioning, SharedDatabase
-from tenantry.reconcile.external import External, is_copy, is_external, look_up, rotation_outcome, source
+from tenantry.reconcile.external import External, Source, is_copy, is_external, look_up, rotation_outcome, source
 from tenantry.reconcile.login import DatabaseLogin
 from tenantry.reconcile.namespace import ensure_namespace
 from tenantry.reconcile.placing import Placed
@@ -65,6 +65,7 @@ class Build:
         self._tenant = tenant
         self._applier = Applier(placed.target, placed.identity, world.clock)
         self._provisioning = DatabaseProvisioning(shared) if shared is not None else None
+        self._described = self._description()
         self._external: External | None = None
         self.trusted = False
         self.trusted_secrets: Outcome | None = None
@@ -79,7 +80,7 @@ class Build:
             self._tenant.metadata.annotations.get(ANNOTATION_ROTATE_CREDENTIALS),
             self._tenant.spec.rotation,
             self._shared and (self._shared.wanted, self._shared.server.endpoint),
-            self._external_source(),
+            _shown(self._described),
             self._activity,
         )
         return hashlib.sha256(repr(facts).encode()).hexdigest()
@@ -143,22 +144,21 @@ class Build:
         if bears_stamp(live, identity) and not live["metadata"].get("deletionTimestamp"):
             await mark_namespace(target, self._placed.record, live, RecordState.ACTIVE)
 
-    def _external_source(self) -> object:
-        """What an External database is made from, for the digest."""
+    def _description(self) -> Source | Halt | None:
+        """Of an External database. Read once a pass: a change meanwhile must not look as if it had been seen to."""
         if not is_external(self._placed.record):
             return None
         try:
-            name, data = source(self._world.live, self._tenant)
+            return source(self._world.live, self._tenant)
         except Halt as halt:
-            return halt.message
-        return name, sorted(data.items())
+            return halt
 
     async def _look_up_external(self) -> Halt | None:
         """Where an External database is, for the blueprint; else why that is not known."""
-        if not is_external(self._placed.record):
-            return None
+        if not isinstance(self._described, Source):
+            return self._described
         try:
-            self._external = await look_up(self._world.live, self._world.dns, self._tenant)
+            self._external = await look_up(self._world.dns, self._described)
         except Halt as halt:
             return halt
         port, cidrs = self._external.database.port, self._external.cidrs
@@ -222,3 +222,8 @@ class Build:
         return Outcome(
             None, Reason.QUOTA_NOT_ENFORCED, "the quota is not enforced on the target yet", retry_after=QUOTA_RETRY
         )
+
+
+def _shown(described: Source | Halt | None) -> object:
+    """What an External database is made from, for the digest."""
+    return (described.name, sorted(described.data.items())) if isinstance(described, Source) else str(described)

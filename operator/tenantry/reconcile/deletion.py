@@ -9,7 +9,7 @@ from typing import Any
 from tenantry.api.base import parse_duration
 from tenantry.api.conditions import ConditionType, Reason
 from tenantry.api.names import ANNOTATION_ABORT_DELETION, ANNOTATION_FORCE_ORPHAN, TENANT_FINALIZER
-from tenantry.api.resources import TENANT_PLANS, TENANT_RECORDS, Ref
+from tenantry.api.resources import CLUSTERS, TENANT_PLANS, TENANT_RECORDS, Ref
 from tenantry.api.tenant import Tenant
 from tenantry.api.tenantplan import DEFAULT_PLAN, TenantPlan, TenantPlanSpec
 from tenantry.api.tenantrecord import PinnedDeletion, RecordState, TenantRecord
@@ -66,7 +66,7 @@ class Deletion:
 
     async def _end(self, tenant: Tenant) -> None:
         record = await self._record_of(tenant)
-        if tenant.metadata.annotations.get(ANNOTATION_ABORT_DELETION) == tenant.metadata.uid:
+        if tenant.metadata.annotations.get(ANNOTATION_ABORT_DELETION) == tenant.metadata.uid and not _begun(record):
             await self._abort(tenant, record)
             return
         if record is None:
@@ -95,12 +95,13 @@ class Deletion:
         if record is not None:
             return record
         traces = await search(world, identity)
-        if traces.unreachable or (traces.database is not None and traces.cluster is None):
+        nowhere = not world.live.all(CLUSTERS)  # as after the kinds were deleted: that nothing is found says nothing
+        if nowhere or traces.unreachable or (traces.database is not None and traces.cluster is None):
             raise Waiting(
                 ConditionType.PLACED,
                 Reason.RECORD_MISSING,
                 "this tenant has no record; it is let go when every cluster and server was searched for what it "
-                f"left; can't be searched now: {', '.join(traces.unreachable) or 'none'}",
+                f"left; can't be searched now: {', '.join(traces.unreachable) or 'no Cluster is registered'}",
                 retry_after=SEARCH_RETRY,
             )
         return await record_of_traces(world, tenant, traces, traces.cluster) if traces.cluster is not None else None
@@ -178,13 +179,6 @@ class Deletion:
 
     async def _abort(self, tenant: Tenant, record: TenantRecord | None) -> None:
         """Let the Tenant go and touch nothing: what it has runs on, and who applies it again has it back."""
-        if record is not None and record.spec.state in (RecordState.DELETED, RecordState.PURGING):
-            raise Terminal(
-                ConditionType.PLACED,
-                Reason.DELETING,
-                f"the deletion can't be aborted any more: TenantRecord {record.name!r} is {record.spec.state}"
-                + ("; apply the Tenant again to have it back" if record.spec.state == RecordState.DELETED else ""),
-            )
         if record is not None and record.spec.state == RecordState.ACTIVE:
             change = {"state": RecordState.RETAINED.value, "lastSpec": self._raw_spec(tenant), "heldSince": None}
             await swap(self._world, record, change)
@@ -234,3 +228,8 @@ class Deletion:
             self._world.live.observe(answer)
         else:
             self._world.live.forget(tenant.ref, uid=tenant.metadata.uid)
+
+
+def _begun(record: TenantRecord | None) -> bool:
+    """Whether a deletion has gone too far to be aborted: it goes on, and an undelete is the way back."""
+    return record is not None and record.spec.state in (RecordState.DELETED, RecordState.PURGING)

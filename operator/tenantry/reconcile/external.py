@@ -6,7 +6,8 @@ network. So whether anybody can log in is not known, and is said to be unknown.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Final
 
 from tenantry.api.conditions import ConditionType, Reason
@@ -88,8 +89,20 @@ def is_copy(secret: Json | None) -> bool:
     return ANNOTATION_DATABASE_SECRET in ((secret or {}).get("metadata", {}).get("annotations") or {})
 
 
-def source(live: LiveObjects, tenant: Tenant) -> tuple[str, dict[str, str]]:
-    """The Secret that the spec names, and its data as the API has it.
+@dataclass(frozen=True, slots=True)
+class Source:
+    """The Secret of a workspace that an External database is described in, as it was at one moment.
+
+    Attributes:
+        data: As the API has it, in base64.
+    """
+
+    name: str
+    data: Mapping[str, str] = field(repr=False)
+
+
+def source(live: LiveObjects, tenant: Tenant) -> Source:
+    """The Secret that the spec names.
 
     Raises:
         Terminal: the spec names none any more.
@@ -111,19 +124,18 @@ def source(live: LiveObjects, tenant: Tenant) -> tuple[str, dict[str, str]]:
             Reason.SECRET_NOT_FOUND,
             f'{FIELD}: this workspace has no Secret {name!r} with the label {LABEL_DATABASE_SECRET}: "true"',
         )
-    return name, secret.get("data") or {}
+    return Source(name, secret.get("data") or {})
 
 
-async def look_up(live: LiveObjects, dns: Dns, tenant: Tenant) -> External:
+async def look_up(dns: Dns, described: Source) -> External:
     """The database that a tenant's Secret describes, and where that is now.
 
     Raises:
         Terminal: DatabaseSecretInvalid, AddressRefused; no message has a value in it.
-        Waiting: SecretNotFound, HostNotResolved.
+        Waiting: HostNotResolved.
     """
-    name, data = source(live, tenant)
-    database = external_database(name, data)
-    host = f"{FIELD}: key 'host' of Secret {name!r}"
+    database = external_database(described.name, described.data)
+    host = f"{FIELD}: key 'host' of Secret {described.name!r}"
     try:
         addresses = await dns.addresses(database.host)
     except CredentialsRefusedError as refused:
@@ -146,7 +158,7 @@ async def look_up(live: LiveObjects, dns: Dns, tenant: Tenant) -> External:
             Reason.ADDRESS_REFUSED,
             f"{host} leads to more than {MAX_ADDRESSES} addresses; give the name of one database",
         )
-    return External(name, database, addresses)
+    return External(described.name, database, addresses)
 
 
 def rotation_outcome(tenant: Tenant) -> Outcome:

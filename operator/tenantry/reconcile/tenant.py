@@ -81,7 +81,8 @@ class TenantReconciler:
         if tenant.spec.suspend:
             await report.write_suspended()
             return Result()
-        if (expiry := expiry_of(tenant)) is not None and expiry <= self._world.clock.now():
+        expiry = expiry_of(tenant) if not tenant.spec.deletion.protected else None  # protected wins
+        if expiry is not None and expiry <= self._world.clock.now():
             return await self._expire(tenant)
         try:
             await self._check_echo(tenant)
