@@ -176,6 +176,9 @@ def test_the_record_is_written_before_anything_on_the_target_and_pins_where_the_
         "tenantUid": tenant["metadata"]["uid"],
         "incarnation": 1,
         "epoch": 1,
+        "deletion": {"policy": "Delete", "window": "0s"},
+        "expired": False,
+        "message": "",
         "state": "Active",
         "cluster": {
             "name": CLUSTER,

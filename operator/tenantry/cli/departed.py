@@ -33,6 +33,8 @@ def obstacle(record: TenantRecord, workspace: Json | None, tenant: Json | None) 
         return f"it is Active{missing or ': there is nothing to undelete'}"
     if spec.state == RecordState.PURGING:
         return "it is too late: its window is over, and what it had is being destroyed"
+    if spec.state == RecordState.ORPHANED and spec.purge_after is None:
+        return "it is too late: it was let go of while what it had was being destroyed"
     if spec.last_spec is None:
         return (
             "it does not know the Tenant's spec (it was made anew from what it found on a target): apply the Tenant "
@@ -147,7 +149,8 @@ def row_of_tenant(tenant: Json) -> tuple[str, ...]:
 
 def table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """Columns as kubectl shows them; each row is one line, whatever is in it."""
-    lines = [list(headings), *([" ".join(cell.split()) for cell in row] for row in rows)]
+    shown = ([" ".join("".join(c if c.isprintable() else " " for c in cell).split()) for cell in row] for row in rows)
+    lines = [list(headings), *shown]
     widths = [max(len(line[column]) for line in lines) for column in range(len(headings))]
     padded = ("   ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) for line in lines)
     return "".join(f"{line.rstrip()}\n" for line in padded)

@@ -65,6 +65,7 @@ class ClusterReconciler:
         body = self._world.live.get(key)
         if body is None:
             await self._world.targets.disconnect(key.name)
+            self._world.ledger.await_records(key.name, {})
             return Result()
         cluster = Cluster.model_validate(body)
         if cluster.metadata.deletion_timestamp:

@@ -66,7 +66,7 @@ class Deletion:
 
     async def _end(self, tenant: Tenant) -> None:
         record = await self._record_of(tenant)
-        if tenant.metadata.annotations.get(ANNOTATION_ABORT_DELETION) == tenant.metadata.uid and not _begun(record):
+        if self._is_aborted(tenant, record):
             await self._abort(tenant, record)
             return
         if record is None:
@@ -114,8 +114,10 @@ class Deletion:
             SettlingError: it waits a moment for others.
         """
         world = self._world
+        # The later one: a window that begins in the past would be over before it has begun.
+        now = max(world.clock.now(), await world.management.now())
         record = await self._holding.check(tenant, record)
-        pinned, now = self._pinned(tenant, record), world.clock.now()
+        pinned = self._pinned(tenant, record)
         window = parse_duration(pinned.window)
         change: dict[str, Any] = {
             "deletedAt": time_text(now),
@@ -177,9 +179,18 @@ class Deletion:
         message = f"left behind: {left}; it is dealt with when they are back. When it was let go: {why}"[:1024]
         return await swap(self._world, record, {"state": RecordState.ORPHANED.value, "message": message})
 
+    def _is_aborted(self, tenant: Tenant, record: TenantRecord | None) -> bool:
+        """Only what is held can be aborted: nobody frees a tenant from its plan by a word written in advance."""
+        if tenant.metadata.annotations.get(ANNOTATION_ABORT_DELETION) != tenant.metadata.uid:
+            return False
+        if record is None:
+            return True
+        held = record.spec.held_since is not None or tenant.spec.deletion.protected
+        return held and record.spec.state == RecordState.ACTIVE
+
     async def _abort(self, tenant: Tenant, record: TenantRecord | None) -> None:
         """Let the Tenant go and touch nothing: what it has runs on, and who applies it again has it back."""
-        if record is not None and record.spec.state == RecordState.ACTIVE:
+        if record is not None:
             change = {"state": RecordState.RETAINED.value, "lastSpec": self._raw_spec(tenant), "heldSince": None}
             await swap(self._world, record, change)
         self._tell(tenant, Reason.RETAINED, "its deletion was aborted: what it has runs on without being managed")
@@ -228,8 +239,3 @@ class Deletion:
             self._world.live.observe(answer)
         else:
             self._world.live.forget(tenant.ref, uid=tenant.metadata.uid)
-
-
-def _begun(record: TenantRecord | None) -> bool:
-    """Whether a deletion has gone too far to be aborted: it goes on, and an undelete is the way back."""
-    return record is not None and record.spec.state in (RecordState.DELETED, RecordState.PURGING)

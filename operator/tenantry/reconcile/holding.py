@@ -131,7 +131,9 @@ class Holding:
             if entry is None or entry.state != RecordState.ACTIVE:
                 continue
             if not ends_by_itself(Tenant.model_validate(body), self._world.clock.now()):
-                yield Departure(body["metadata"]["namespace"], body["metadata"]["name"])
+                # One that is held counts from then on as one that began: it does not hold up others for ever.
+                held_since = parse_time(entry.held_since)
+                yield Departure(body["metadata"]["namespace"], body["metadata"]["name"], held_since)
 
     def _begun(self) -> Iterator[Departure]:
         """Deletions whose records say that they began."""

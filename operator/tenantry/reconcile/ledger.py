@@ -29,6 +29,7 @@ class Entry:
     state: str
     deleted_at: str | None
     expired: bool
+    held_since: str | None
 
     @classmethod
     def of(cls, record: TenantRecord) -> Entry:
@@ -49,6 +50,7 @@ class Entry:
             state=spec.state,
             deleted_at=spec.deleted_at,
             expired=spec.expired,
+            held_since=spec.held_since,
         )
 
 

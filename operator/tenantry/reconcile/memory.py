@@ -14,6 +14,8 @@ from tenantry.ports import AlreadyExistsError, Json, NotFoundError
 from tenantry.reconcile.world import World
 
 EXPIRED: Final = "expired."
+MOST: Final = 2000
+"""Of both together: an object has room for about 4,000, and the oldest say least."""
 COMES_BACK: Final = timedelta(minutes=10)
 """Who re-creates an ephemeral tenant this soon after its end is a machine that makes what git says."""
 
@@ -59,6 +61,8 @@ class Memory:
         if key in known and not key.startswith(EXPIRED):
             return
         old = [name for name, value in known.items() if self._is_old(name, value)]
+        if len(known) >= MOST:
+            old += sorted(known, key=lambda name: known[name])[: len(known) - MOST + 1]
         value = f"{time_text(self._world.clock.now())} {workspace} {tenant}"
         await self._write({**dict.fromkeys(old), key: value})
         for name in old:

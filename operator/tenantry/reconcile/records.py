@@ -15,6 +15,7 @@ from tenantry.api.names import (
     LABEL_MANAGED_BY,
     LABEL_TENANT_HASH,
     MANAGED_BY,
+    TENANT_FINALIZER,
 )
 from tenantry.api.resources import CLUSTERS, DATABASE_SERVERS, TENANT_RECORDS, Ref
 from tenantry.api.tenant import Tenant
@@ -28,7 +29,8 @@ from tenantry.api.tenantrecord import (
 )
 from tenantry.decide.deletion import parse_time
 from tenantry.decide.halt import Terminal, Waiting
-from tenantry.ports import AlreadyExistsError, Json
+from tenantry.ports import AlreadyExistsError, ConflictError, Json
+from tenantry.reconcile.platform import set_finalizer
 from tenantry.reconcile.world import World
 
 
@@ -119,8 +121,16 @@ async def adopt(world: World, tenant: Tenant, record: TenantRecord) -> TenantRec
     Raises:
         Terminal: PredecessorExists, for a record that is not given back without being asked for by name.
         Waiting: the predecessor is being removed.
+        ConflictError: the Tenant was changed, by us or by somebody else; the next reconcile goes on.
     """
     spec = record.spec
+    if spec.state == RecordState.ORPHANED and spec.purge_after is None:
+        raise Terminal(
+            ConditionType.PLACED,
+            Reason.PREDECESSOR_EXISTS,
+            f"TenantRecord {record.name!r} of a predecessor is Orphaned while it was being destroyed, and is not given "
+            f"back. Annotate this Tenant with {ANNOTATION_START_FRESH}={record.name} to begin empty beside it",
+        )
     if spec.state == RecordState.PURGING:
         raise Waiting(
             ConditionType.PLACED,
@@ -142,6 +152,10 @@ async def adopt(world: World, tenant: Tenant, record: TenantRecord) -> TenantRec
             f"{ANNOTATION_ADOPT}={record.name} to have what it left, or with {ANNOTATION_START_FRESH}={record.name} to "
             "begin empty beside it",
         )
+    if not tenant.has_finalizer:
+        # First: a Tenant that is deleted again before it has got any further must bring its record back to rest.
+        await set_finalizer(world, tenant.ref, tenant.metadata, TENANT_FINALIZER, present=True)
+        raise ConflictError("its finalizer came first")
     taken = await swap(world, record, {"tenantUid": tenant.metadata.uid, **_ACTIVE_AGAIN})
     if spec.state != RecordState.ACTIVE:
         world.events.emit(

@@ -20,7 +20,7 @@ from tenantry.api.tenantrecord import PinnedDatabase, RecordState
 from tenantry.desired.stamp import bears_stamp
 from tenantry.ports import Json, NotFoundError, Target
 from tenantry.reconcile.records import create_record
-from tenantry.reconcile.traces import claims_on, fate_of, pinned_cluster, stamped_namespace
+from tenantry.reconcile.traces import claims_on, fate_of, had_database, pinned_cluster, stamped_namespace
 from tenantry.reconcile.world import World
 
 logger = logging.getLogger(__name__)
@@ -59,7 +59,7 @@ async def recover_records(world: World, target: Target) -> bool:
     """
     awaited: dict[Ref, str] = {}
     for identity in list(_without_record(world, target)):
-        database = await _database_of(world, identity)
+        database = await _database_of(world, target, identity)
         if isinstance(database, str):
             awaited[Ref(TENANTS, identity.workspace, identity.name)] = database
             logger.warning("%s has no record, and none can be made: %s", identity.tenant_id, database)
@@ -100,7 +100,7 @@ async def _recover(world: World, target: Target, identity: TenantIdentity, datab
     logger.warning("%s had no record: made anew from its stamps, %s", identity.tenant_id, record.spec.state)
 
 
-async def _database_of(world: World, identity: TenantIdentity) -> PinnedDatabase | str:
+async def _database_of(world: World, target: Target, identity: TenantIdentity) -> PinnedDatabase | str:
     """The database that the tenant has claimed; or why that can't be told now."""
     for body in world.live.all(DATABASE_SERVERS):
         name = body["metadata"]["name"]
@@ -112,4 +112,9 @@ async def _database_of(world: World, identity: TenantIdentity) -> PinnedDatabase
             return PinnedDatabase(
                 mode="Shared", server=name, id=server.facts.system_identifier, name=claims[identity.record]
             )
+    live, cluster = stamped_namespace(target, identity), world.live.get(Ref(CLUSTERS, "", target.name))
+    if live is not None and cluster is not None and target.facts is not None:
+        pinned = pinned_cluster(target, target.facts, cluster, live, identity)
+        if await had_database(world, pinned, identity):
+            return "the DatabaseServer of its database is not registered"
     return PinnedDatabase(mode="None")

@@ -36,7 +36,7 @@ CONCERNS = (
     ConditionType.SECRETS_READY,
     ConditionType.INGRESS_READY,
 )
-QUOTA_RETRY = 5.0
+CLOCK_RETRY = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,12 +78,12 @@ class TenantReconciler:
             self._verified.pop(self._world.ledger.record_of(key) or "", None)
             return await self._deletion.reconcile(tenant)
         report = Report(self._world, tenant, dict.fromkeys(CONCERNS, PENDING))
-        if tenant.spec.suspend:
-            await report.write_suspended()
-            return Result()
         expiry = expiry_of(tenant) if not tenant.spec.deletion.protected else None  # protected wins
         if expiry is not None and expiry <= self._world.clock.now():
-            return await self._expire(tenant)
+            return await self._expire(tenant, expiry)
+        if tenant.spec.suspend:
+            await report.write_suspended()
+            return self._next(report, expiry)
         try:
             await self._check_echo(tenant)
             await self._provision(tenant, report)
@@ -168,7 +168,8 @@ class TenantReconciler:
         self._world.live.observe(await self._world.management.merge_patch(tenant.ref, patch))
 
     async def _check_echo(self, tenant: Tenant) -> None:
-        if not tenant.has_finalizer and await self._memory.is_echo(tenant):
+        undeleted = self._world.ledger.record_of(tenant.ref) is not None
+        if not tenant.has_finalizer and not undeleted and await self._memory.is_echo(tenant):
             raise Terminal(
                 ConditionType.PLACED,
                 Reason.EXPIRED,
@@ -176,8 +177,10 @@ class TenantReconciler:
                 "take it out there; who wants another one waits for ten minutes, or chooses another name",
             )
 
-    async def _expire(self, tenant: Tenant) -> Result:
-        """The time of an ephemeral tenant is over."""
+    async def _expire(self, tenant: Tenant, expiry: datetime) -> Result:
+        """The time of an ephemeral tenant is over, by the management cluster's clock too: ours may have jumped."""
+        if await self._world.management.now() < expiry:
+            return Result(requeue_after=CLOCK_RETRY)
         if not tenant.has_finalizer and await self._memory.is_echo(tenant):
             return Result()
         await self._memory.note_end(tenant)

@@ -6,7 +6,9 @@ import logging
 from typing import Any
 
 from tenantry.api.conditions import Reason
+from tenantry.api.names import ANNOTATION_START_FRESH
 from tenantry.api.resources import TENANT_RECORDS, TENANTS, Ref
+from tenantry.api.tenant import Tenant
 from tenantry.api.tenantrecord import RecordState, TenantRecord
 from tenantry.decide.deletion import parse_time
 from tenantry.decide.halt import Halt, Waiting
@@ -18,6 +20,7 @@ from tenantry.reconcile.purge import check_due, purge
 from tenantry.reconcile.quiescence import quiesce
 from tenantry.reconcile.records import find_named, remove_record, swap
 from tenantry.reconcile.result import Result
+from tenantry.reconcile.workspace import find_workspace
 from tenantry.reconcile.world import World
 
 logger = logging.getLogger(__name__)
@@ -98,6 +101,11 @@ class TenantRecordReconciler:
             times = [world.jitter(world.settings.resync)]
             times += [(due - now).total_seconds()] if due is not None else []
             return Result(requeue_after=max(0.0, min(times)))
+        if self._was_applied_again(record):
+            await self._note(
+                record.name, "its Tenant was applied again and has not taken it over yet: see its conditions"
+            )
+            return Result(requeue_after=world.jitter(RETRY))
         await check_due(world, record)
         if (wait := self._purge_slot()) is not None:
             return Result(requeue_after=wait)
@@ -105,6 +113,22 @@ class TenantRecordReconciler:
         if began is not None and now - began < world.settings.stop.span and not record.spec.expired:
             await self._memory.note_deletion(record)
         return await self._purge(record)
+
+    def _was_applied_again(self, record: TenantRecord) -> bool:
+        """Whether a Tenant is there that may still take this over: it is suspended, say, or its plan is gone."""
+        world, spec = self._world, record.spec
+        body = world.live.get(Ref(TENANTS, spec.workspace, spec.tenant))
+        if body is None:
+            return False
+        tenant = Tenant.model_validate(body)
+        if tenant.deleting or tenant.metadata.annotations.get(ANNOTATION_START_FRESH) == record.name:
+            return False
+        try:
+            same = find_workspace(world, spec.workspace).uid == spec.workspace_uid
+        except Halt:
+            same = False
+        others = (entry.tenant_uid for entry in world.ledger.namesakes(tenant.ref))
+        return same and tenant.metadata.uid not in others
 
     def _is_due(self, record: TenantRecord) -> bool:
         """Whether its end has come: what stands in the way of it is told, and what happens before that is not."""

@@ -7,14 +7,15 @@ from dataclasses import dataclass, replace
 from tenantry.api.base import AllowedWorkspaces
 from tenantry.api.cluster import Cluster
 from tenantry.api.identity import TenantIdentity
-from tenantry.api.names import ANNOTATION_DELETED_AT, ANNOTATION_PURGE_AFTER, ANNOTATION_STATE
-from tenantry.api.resources import CLUSTERS, DATABASE_SERVERS, NAMESPACES, Ref
+from tenantry.api.names import ANNOTATION_DELETED_AT, ANNOTATION_PURGE_AFTER, ANNOTATION_STATE, SECRET_DATABASE
+from tenantry.api.resources import CLUSTERS, DATABASE_SERVERS, NAMESPACES, SECRETS, Ref
 from tenantry.api.tenant import Tenant
 from tenantry.api.tenantrecord import PinnedCluster, PinnedDatabase, RecordState, TenantRecord
 from tenantry.decide.hosts import pinned_default_host
 from tenantry.decide.workspaces import allows
 from tenantry.desired.stamp import bears_stamp
-from tenantry.ports import ClusterFacts, DatabaseError, Json, Server, Target
+from tenantry.ports import ClusterFacts, DatabaseError, Json, NotFoundError, Server, Target
+from tenantry.reconcile.external import is_copy
 from tenantry.reconcile.records import Fate, create_record
 from tenantry.reconcile.world import World
 
@@ -67,13 +68,32 @@ async def search(world: World, identity: TenantIdentity) -> Traces:
                     mode="Shared", server=server.name, id=server.facts.system_identifier, name=claims[each.record]
                 )
     last = max([*found, *databases], default=identity.incarnation)
+    now = replace(identity, incarnation=last)
+    if last in found and last not in databases and await had_database(world, found[last], now):
+        unreachable.append("the DatabaseServer of its database, which is not registered")
     return Traces(
-        replace(identity, incarnation=last),
+        now,
         found.get(last),
         databases.get(last),
         fates.get(last, Fate()),
         tuple(dict.fromkeys(unreachable)),
     )
+
+
+async def had_database(world: World, cluster: PinnedCluster, identity: TenantIdentity) -> bool:
+    """Whether its namespace has credentials of ours: then it has a database, whatever servers are registered now.
+
+    Raises:
+        KubeError: of the target.
+    """
+    target = world.targets.get(cluster.name)
+    if target is None:
+        return True
+    try:
+        secret = await target.kube.get(Ref(SECRETS, cluster.namespace, SECRET_DATABASE))
+    except NotFoundError:
+        return False
+    return bears_stamp(secret, identity) and not is_copy(secret)
 
 
 async def record_of_traces(world: World, tenant: Tenant, traces: Traces, cluster: PinnedCluster) -> TenantRecord:

@@ -40,6 +40,7 @@ from tenantry.runtime.management import HANDLED, ManagementCache
 from tenantry.runtime.metrics import Metrics
 from tenantry.runtime.options import Options
 from tenantry.runtime.queue import WorkQueue
+from tenantry.runtime.turns import Turns
 from tenantry.runtime.waking import Waker
 from tenantry.runtime.workers import run_workers
 
@@ -62,6 +63,7 @@ class Operator:
         self._clock = SystemClock()
         self._metrics = Metrics(clock=self._clock, version=__version__, workers=options.workers)
         self._ledger = Ledger()
+        self._turns = Turns()
         self._queue = WorkQueue(
             lane_of=self._lane_of,
             clock=self._clock,
@@ -234,6 +236,9 @@ class Operator:
         async def dispatch(key: Ref) -> Result:
             with log_context(cluster=self._lane_of(key)):
                 try:
+                    if (tenant := self._tenant_of(key)) is not None:
+                        async with self._turns.of(tenant):
+                            return await reconcilers[key.resource](key)
                     return await reconcilers[key.resource](key)
                 except ConflictError as error:
                     logger.info("somebody else wrote meanwhile, looking again: %s", error.message)
@@ -265,6 +270,10 @@ class Operator:
             else:
                 self._metrics.set_database_server(key.name, reachable=server is not None and server.availability.ok)
 
+    def _tenant_of(self, key: Ref) -> Ref | None:
+        """Whose a key is: a Tenant and its TenantRecord are never looked at at the same time."""
+        return self._ledger.tenant_of(key.name) if key.resource == TENANT_RECORDS else _tenant(key)
+
     def _lane_of(self, key: Ref) -> str:
         match key.resource:
             case resource if resource == TENANTS:
@@ -274,6 +283,10 @@ class Operator:
             case _:
                 entry = None
         return entry.cluster if entry is not None else ""
+
+
+def _tenant(key: Ref) -> Ref | None:
+    return key if key.resource == TENANTS else None
 
 
 def _reconcilers(world: World) -> dict[Resource, Reconcile]:
