@@ -15,7 +15,7 @@ from tests.integration.tenants import plain
 from tests.scene.faulty import FaultyLab
 from tests.scene.snapshot import plain_body
 
-from tenantry.api.names import GROUP, LABEL_TENANT_HASH, SECRET_DATABASE
+from tenantry.api.names import ANNOTATION_PURGE_AFTER, GROUP, LABEL_TENANT_HASH, SECRET_DATABASE
 from tenantry.api.resources import (
     DEPLOYMENTS,
     NAMESPACES,
@@ -104,6 +104,17 @@ class Looking:
         """A session of the tenant's application, with what its Secret says; past the proxy."""
         secret = self.secret(names, SECRET_DATABASE)
         return psycopg.connect(self._postgres.dsn(secret["username"], secret["password"], secret["database"]))
+
+    def end_window(self, names: Names, long_ago: str) -> None:
+        """As if the time of the deleted tenant were over: all three that know it say so."""
+        patch = {"metadata": {"annotations": {ANNOTATION_PURGE_AFTER: long_ago}}}
+        assert self.target.patch(NAMESPACES.path(name=names.namespace), patch, dry=False).status == 200
+        with psycopg.connect(self._postgres.superuser_dsn("tenantry"), autocommit=True) as connection:
+            connection.execute("UPDATE claims SET purge_after = %s WHERE tenant_hash = %s", (long_ago, names.hash))
+        for record in self.records(names):
+            path = TENANT_RECORDS.path(name=record["metadata"]["name"])
+            answer = self.management.patch(path, {"spec": {"purgeAfter": long_ago}}, dry=False)
+            assert answer.status < 300, answer.message
 
     def open_roles(self, names: Names) -> set[str]:
         """Those of the tenant's roles that may log in."""

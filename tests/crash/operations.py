@@ -12,7 +12,7 @@ from tests.integration.acting import Api, manifest, pod_spec
 from tests.scene.lab import is_ready, plan_body, tenant_body
 
 from tenantry.api.names import ANNOTATION_ROTATE_CREDENTIALS, SECRET_DATABASE
-from tenantry.api.resources import DEPLOYMENTS, TENANT_PLANS, TENANT_RECORDS, TENANTS, Resource
+from tenantry.api.resources import DEPLOYMENTS, TENANT_PLANS, TENANTS, Resource
 from tenantry.api.tenantrecord import RecordState
 
 LONG_AGO: Final = "2020-01-01T00:00:00Z"
@@ -122,10 +122,7 @@ def _destroy(looking: Looking, names: Names) -> None:
 
 def _end_window(looking: Looking, names: Names) -> None:
     """As if the time were over."""
-    for record in looking.records(names):
-        path = TENANT_RECORDS.path(name=record["metadata"]["name"])
-        answer = looking.management.patch(path, {"spec": {"purgeAfter": LONG_AGO}}, dry=False)
-        assert answer.status < 300, answer.message
+    looking.end_window(names, LONG_AGO)
 
 
 # --- when it is over ----------------------------------------------------------------------------------------------

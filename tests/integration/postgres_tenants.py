@@ -25,7 +25,7 @@ from tenantry.ports import WantedDatabase
 SERVERS = ["postgres", "postgres_tls"]
 """The fixtures of the supported versions: 18 without TLS, Debian's 15 with TLS."""
 
-DEADLINE = 15.0
+DEADLINE = 60.0
 """Seconds that a test waits for a condition."""
 
 Session = psycopg.AsyncConnection[tuple[Any, ...]]

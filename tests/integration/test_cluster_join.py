@@ -27,7 +27,7 @@ PLAN = {
     "apiVersion": "tenantry.io/v1alpha1",
     "kind": "TenantPlan",
     "metadata": {"name": "basic"},
-    "spec": {"allowedWorkspaces": {"from": "All"}, "allowedModes": ["None"]},
+    "spec": {"allowedWorkspaces": {"from": "All"}, "allowedModes": ["None"], "deletion": {"maxWindow": "0s"}},
 }
 
 

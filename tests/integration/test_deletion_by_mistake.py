@@ -31,7 +31,7 @@ pytestmark = [
 
 FOUR = ("acme", "brick", "cello", "delta")
 HELD = "DeletionHeld"
-GONE_SECONDS = 90.0
+GONE_SECONDS = 150.0
 
 
 @pytest.fixture(scope="module")

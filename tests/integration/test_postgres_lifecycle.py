@@ -89,6 +89,7 @@ async def catalog_versions(world: World, wanted: WantedDatabase) -> Any:
         " UNION ALL SELECT 'r' || a.xmin FROM pg_authid a WHERE rolname = ANY (%s)"
         " UNION ALL SELECT 'm' || m.xmin FROM pg_auth_members m JOIN pg_roles r ON r.oid = m.roleid"
         " WHERE rolname = ANY (%s) UNION ALL SELECT 's' || s.xmin FROM pg_db_role_setting s"
+        " JOIN pg_database b ON b.oid = s.setdatabase WHERE b.datname = current_database()"
         " UNION ALL SELECT 'c' || c.xmin FROM pg_shdescription c JOIN pg_database d ON d.oid = c.objoid"
         " WHERE d.datname = current_database() UNION ALL SELECT 'n' || n.xmin FROM pg_namespace n) x",
         wanted.database,

@@ -137,7 +137,8 @@ def test_a_database_that_was_dropped_behind_our_back_is_told_and_never_made_anew
             connection.execute("DELETE FROM claims WHERE database = %s", (where.database,))
     told = (
         f"database {where.database!r} on server 'pg18' is gone, and is never made anew by itself: restore it under "
-        "that name, or delete this Tenant and apply it again to start empty"
+        "that name, or delete this Tenant and apply it again with the annotation tenantry.io/start-fresh="
+        f"{where.identity.record} to start empty"
     )
     workbench.look_now()
     tenant = workbench.told("False", "DatabaseMissing", told)

@@ -27,7 +27,7 @@ from tenantry.cli.main import main
 
 PLAN = "kept"
 ENV_SECRET = "shop-env"
-SECONDS = 45.0
+SECONDS = 120.0
 Json = dict[str, Any]
 
 

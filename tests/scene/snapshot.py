@@ -38,6 +38,7 @@ def snapshot(management: ClusterAccess, target: ClusterAccess, server: PostgresA
         ]: f"{record['spec']['workspace']}/{record['spec']['tenant']}"
         for record in records
     }
+    uids = {record["spec"]["workspaceUid"]: record["spec"]["workspace"] for record in records}
     stamped = target.get(TARGET_KINDS, "-A", "-l", "tenantry.io/management-id")["items"]
     found = {
         "records": [plain_body(record) for record in records],
@@ -48,8 +49,8 @@ def snapshot(management: ClusterAccess, target: ClusterAccess, server: PostgresA
         "claims": _rows(server, "tenantry", CLAIMS),
     }
     text = json.dumps(found, sort_keys=True)
-    for record in records:
-        text = text.replace(record["spec"]["workspaceUid"], f"<uid of {record['spec']['workspace']}>")
+    for uid, workspace in uids.items():
+        text = text.replace(uid, f"<uid of {workspace}>")
     for number, (tenant_hash, name) in enumerate(sorted(hashes.items(), key=lambda item: item[1])):
         placeholder = f"<{number}:{name}>"
         text = text.replace(tenant_hash, placeholder).replace(f"-{tenant_hash[:6]}", f"-{placeholder}")

@@ -9,7 +9,7 @@ from typing import Any
 from tenantry.api.base import parse_duration
 from tenantry.api.conditions import ConditionType, Reason
 from tenantry.api.names import ANNOTATION_ABORT_DELETION, ANNOTATION_FORCE_ORPHAN, TENANT_FINALIZER
-from tenantry.api.resources import CLUSTERS, TENANT_PLANS, TENANT_RECORDS, Ref
+from tenantry.api.resources import TENANT_PLANS, TENANT_RECORDS, Ref
 from tenantry.api.tenant import Tenant
 from tenantry.api.tenantplan import DEFAULT_PLAN, TenantPlan, TenantPlanSpec
 from tenantry.api.tenantrecord import PinnedDeletion, RecordState, TenantRecord
@@ -95,13 +95,12 @@ class Deletion:
         if record is not None:
             return record
         traces = await search(world, identity)
-        nowhere = not world.live.all(CLUSTERS)  # as after the kinds were deleted: that nothing is found says nothing
-        if nowhere or traces.unreachable or (traces.database is not None and traces.cluster is None):
+        if traces.unreachable or (traces.database is not None and traces.cluster is None):
             raise Waiting(
                 ConditionType.PLACED,
                 Reason.RECORD_MISSING,
                 "this tenant has no record; it is let go when every cluster and server was searched for what it "
-                f"left; can't be searched now: {', '.join(traces.unreachable) or 'no Cluster is registered'}",
+                f"left; can't be searched now: {', '.join(traces.unreachable) or 'none'}",
                 retry_after=SEARCH_RETRY,
             )
         return await record_of_traces(world, tenant, traces, traces.cluster) if traces.cluster is not None else None

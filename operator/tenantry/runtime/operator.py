@@ -50,6 +50,8 @@ RUN_DEADLINE: Final = 120.0
 STUCK_RUN: Final = 240.0
 PRIME_SECONDS: Final = 60.0
 FIRST_PASS_SECONDS: Final = 30.0
+RELIST_SECONDS: Final = 60.0
+"""A watch that was lost with its kind, or silently, is made up for by a list this often."""
 PASSWORD_BYTES: Final = 24
 
 Reconcile = Callable[[Ref], Awaitable[Result]]
@@ -226,7 +228,7 @@ class Operator:
 
     async def _relist(self, cache: ManagementCache) -> None:
         while True:
-            await asyncio.sleep(self._options.resync)
+            await asyncio.sleep(min(self._options.resync, RELIST_SECONDS))
             try:
                 await cache.relist()
             except KubeError as error:
