@@ -107,14 +107,15 @@ class Looking:
 
     def end_window(self, names: Names, long_ago: str) -> None:
         """As if the time of the deleted tenant were over: all three that know it say so."""
-        patch = {"metadata": {"annotations": {ANNOTATION_PURGE_AFTER: long_ago}}}
-        assert self.target.patch(NAMESPACES.path(name=names.namespace), patch, dry=False).status == 200
-        with psycopg.connect(self._postgres.superuser_dsn("tenantry"), autocommit=True) as connection:
-            connection.execute("UPDATE claims SET purge_after = %s WHERE tenant_hash = %s", (long_ago, names.hash))
         for record in self.records(names):
             path = TENANT_RECORDS.path(name=record["metadata"]["name"])
             answer = self.management.patch(path, {"spec": {"purgeAfter": long_ago}}, dry=False)
             assert answer.status < 300, answer.message
+        with psycopg.connect(self._postgres.superuser_dsn("tenantry"), autocommit=True) as connection:
+            connection.execute("UPDATE claims SET purge_after = %s WHERE tenant_hash = %s", (long_ago, names.hash))
+        # Last: while the record says that it is not due, the operator puts the namespace's time right.
+        patch = {"metadata": {"annotations": {ANNOTATION_PURGE_AFTER: long_ago}}}
+        assert self.target.patch(NAMESPACES.path(name=names.namespace), patch, dry=False).status == 200
 
     def open_roles(self, names: Names) -> set[str]:
         """Those of the tenant's roles that may log in."""
