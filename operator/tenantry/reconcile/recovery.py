@@ -113,7 +113,8 @@ async def _database_of(world: World, target: Target, identity: TenantIdentity) -
                 mode="Shared", server=name, id=server.facts.system_identifier, name=claims[identity.record]
             )
     live, cluster = stamped_namespace(target, identity), world.live.get(Ref(CLUSTERS, "", target.name))
-    if live is not None and cluster is not None and target.facts is not None:
+    ending = live is not None and fate_of(live).state == RecordState.PURGING
+    if live is not None and not ending and cluster is not None and target.facts is not None:
         pinned = pinned_cluster(target, target.facts, cluster, live, identity)
         if await had_database(world, pinned, identity):
             return "the DatabaseServer of its database is not registered"

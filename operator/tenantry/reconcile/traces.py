@@ -69,7 +69,8 @@ async def search(world: World, identity: TenantIdentity) -> Traces:
                 )
     last = max([*found, *databases], default=identity.incarnation)
     now = replace(identity, incarnation=last)
-    if last in found and last not in databases and await had_database(world, found[last], now):
+    ending = last in fates and fates[last].state == RecordState.PURGING  # its database may be gone before its namespace
+    if last in found and last not in databases and not ending and await had_database(world, found[last], now):
         unreachable.append("the DatabaseServer of its database, which is not registered")
     return Traces(
         now,
