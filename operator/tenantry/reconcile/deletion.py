@@ -73,7 +73,14 @@ class Deletion:
             await self._let_go(tenant)
             return
         if record.spec.state == RecordState.ACTIVE:
-            record = await self._begin(tenant, record)
+            try:
+                record = await self._begin(tenant, record)
+            except Waiting:
+                now = find_record(self._world, record.identity)
+                if not self._is_aborted(tenant, now):
+                    raise
+                await self._abort(tenant, now)  # held only now, and aborted before: its record may have been lost
+                return
         try:
             record = await self._carry_out(record)
         except (Halt, KubeError) as trouble:
