@@ -147,6 +147,12 @@ def own_server(version: str) -> OwnServer:
     return OwnServer(debian_binaries(), tls=True)
 
 
+async def run(session: Session, *statements: str) -> None:
+    """Execute statements one by one in a session."""
+    for statement in statements:
+        await session.execute(statement.encode())
+
+
 async def eventually(condition: Callable[[], Awaitable[bool]], what: str) -> None:
     """Look until it holds.
 

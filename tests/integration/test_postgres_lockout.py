@@ -12,7 +12,6 @@ from tests.controlplane.postgres_access import PostgresAccess
 from tests.integration.postgres_tenants import (
     DEADLINE,
     SERVERS,
-    Session,
     World,
     eventually,
     must_be_shut,
@@ -20,6 +19,7 @@ from tests.integration.postgres_tenants import (
     own_server,
     park,
     reconnecting,
+    run,
 )
 
 from tenantry.adapters.postgres import Limits
@@ -36,11 +36,6 @@ def server(request: pytest.FixtureRequest) -> Iterator[PostgresAccess]:
 async def world(server: PostgresAccess) -> AsyncIterator[World]:
     async with open_world(server, Limits(lock=1)) as world:
         yield world
-
-
-async def run(session: Session, *statements: str) -> None:
-    for statement in statements:
-        await session.execute(statement.encode())
 
 
 async def test_clients_that_reconnect_in_a_loop_are_out_and_stay_out(world: World) -> None:

@@ -18,13 +18,13 @@ from tests.integration.postgres_tenants import (
     SERVERS,
     KilledError,
     Killer,
-    Session,
     World,
     must_be_shut,
     open_world,
     own_server,
     params,
     park,
+    run,
     steps,
 )
 
@@ -45,11 +45,6 @@ def server(request: pytest.FixtureRequest) -> Iterator[PostgresAccess]:
 async def world(server: PostgresAccess) -> AsyncIterator[World]:
     async with open_world(server, Limits(lock=1)) as world:
         yield world
-
-
-async def run(session: Session, *statements: str) -> None:
-    for statement in statements:
-        await session.execute(statement.encode())
 
 
 async def open_again(world: World, wanted: WantedDatabase, password: str) -> None:

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 from tests.controlplane.postgres_access import PostgresAccess
-from tests.integration.postgres_tenants import SERVERS, Session, World, open_world, own_server, owners
+from tests.integration.postgres_tenants import SERVERS, World, open_world, own_server, owners, run
 
 from tenantry.adapters.postgres import Limits
 from tenantry.ports import DatabaseError
@@ -23,11 +23,6 @@ def server(request: pytest.FixtureRequest) -> Iterator[PostgresAccess]:
 async def world(server: PostgresAccess) -> AsyncIterator[World]:
     async with open_world(server, Limits(lock=1)) as world:
         yield world
-
-
-async def run(session: Session, *statements: str) -> None:
-    for statement in statements:
-        await session.execute(statement.encode())
 
 
 async def test_what_a_login_came_to_own_is_given_to_the_owner_role(world: World) -> None:

@@ -16,7 +16,6 @@ from tests.integration.postgres_tenants import (
     SERVERS,
     KilledError,
     Killer,
-    Session,
     World,
     eventually,
     open_world,
@@ -24,6 +23,7 @@ from tests.integration.postgres_tenants import (
     owners,
     params,
     reconnecting,
+    run,
     steps,
 )
 
@@ -44,11 +44,6 @@ def server(request: pytest.FixtureRequest) -> Iterator[PostgresAccess]:
 async def world(server: PostgresAccess) -> AsyncIterator[World]:
     async with open_world(server, Limits(lock=1)) as world:
         yield world
-
-
-async def run(session: Session, *statements: str) -> None:
-    for statement in statements:
-        await session.execute(statement.encode())
 
 
 async def works(world: World, wanted: WantedDatabase) -> tuple[bool, bool]:
