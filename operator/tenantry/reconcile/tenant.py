@@ -17,6 +17,7 @@ from tenantry.desired.blueprint import Blueprint
 from tenantry.ports import ConflictError, KubeError
 from tenantry.reconcile.build import Build
 from tenantry.reconcile.database import SharedDatabase, pinned_database
+from tenantry.reconcile.dedicated import is_dedicated
 from tenantry.reconcile.deletion import Deletion
 from tenantry.reconcile.environment import gather_env
 from tenantry.reconcile.holding import expiry_of
@@ -119,6 +120,7 @@ class TenantReconciler:
             env=env,
             database_port=shared.server.endpoint.port if shared else None,
             database_cidrs=shared.cidrs if shared else (),
+            dedicated=is_dedicated(placed.record),
         )
         report.serves(blueprint)
         build = Build(world, placed, blueprint, shared, tenant)

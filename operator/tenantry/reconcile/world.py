@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from tenantry.decide.deletion import StopRule
-from tenantry.ports import Clock, Dns, Events, Kube, LiveObjects, Servers, Targets, Wake
+from tenantry.ports import Clock, Dns, Events, Kube, LiveObjects, OwnServers, Servers, Targets, Wake
 from tenantry.reconcile.ledger import Ledger
 
 
@@ -47,6 +47,7 @@ class World:
     ledger: Ledger
     targets: Targets
     servers: Servers
+    own_servers: OwnServers
     clock: Clock
     dns: Dns
     events: Events
