@@ -565,6 +565,15 @@ class OwnServer:
     superuser_password: str = field(repr=False)
 
 
+@dataclass(frozen=True, slots=True)
+class ServerCertificate:
+    """A server's certificate, its key, and the authority that clients check it by; all PEM."""
+
+    ca_pem: str
+    certificate_pem: str
+    key_pem: str = field(repr=False)
+
+
 class OwnServers(Protocol):
     """Sessions on the servers of tenants' own, each for one use."""
 

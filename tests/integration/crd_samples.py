@@ -76,6 +76,7 @@ CHOICES: Final[dict[str, Any]] = {
     "Tenant.spec.database.mode": "Shared",
     "Tenant.spec.database.external": _OMITTED,
     "Tenant.spec.database.dedicated": _OMITTED,
+    "Tenant.spec.database.externalAccess": _OMITTED,
     "Tenant.spec.deletion.window": "0s",
     "Tenant.spec.ephemeral.ttl": f"{'0' * 30}1h",
     "Tenant.spec.rotation.interval": f"{'0' * 30}2h",

@@ -18,9 +18,10 @@ from pathlib import Path
 from signal import Signals
 from typing import Any, Final, Self
 
+from psycopg.conninfo import make_conninfo
 from tests.controlplane.access import ClusterAccess
 from tests.controlplane.postgres_binaries import server_user
-from tests.controlplane.processes import LOOPBACK, DataFolder, Server
+from tests.controlplane.processes import LOOPBACK, DataFolder, Server, ServerError
 from tests.integration.acting import PODS, Api, manifest
 from tests.integration.port_forward import PortForwards
 from tests.scene.operator import free_port
@@ -54,6 +55,13 @@ class _Running:
     ended: bool = False
     probe: list[str] = field(default_factory=list)
     environment: dict[str, str] = field(default_factory=dict)
+    stopped: bool = False
+
+    def stop(self) -> None:
+        """End it, if it has not ended, and what guards it. Harmless when repeated."""
+        if not self.stopped:
+            self.stopped = True
+            self.process.stop(Signals.SIGINT, grace=STOP_GRACE)
 
 
 class Node:
@@ -62,6 +70,7 @@ class Node:
     def __init__(self, target: ClusterAccess, name: str, binaries: Path) -> None:
         self.name = f"{name}-node"
         self._api = Api(target.kubeconfig)
+        self._looking = Api(target.kubeconfig)  # for the test's thread
         self._binaries = binaries
         self._folder = DataFolder("node")
         self._user = server_user()
@@ -90,11 +99,12 @@ class Node:
         self._stopping.set()
         self._thread.join()
         for namespace, running in self._running.items():
-            running.process.stop(Signals.SIGINT, grace=STOP_GRACE)
+            running.stop()
             self._forget(namespace)
         self._api.delete(NODES.path(name=self.name), dry=False)
         self.forwards.stop()
         self._api.close()
+        self._looking.close()
         self._folder.remove()
         assert not self.trouble, self.trouble
 
@@ -105,7 +115,7 @@ class Node:
 
     def kill(self, namespace: str) -> None:
         """The container dies; it is started anew."""
-        self._running[namespace].process.stop(Signals.SIGKILL, grace=STOP_GRACE)
+        self._running[namespace].process.send(Signals.SIGKILL)
 
     def logs(self, namespace: str) -> str:
         """What its servers wrote."""
@@ -115,10 +125,17 @@ class Node:
         """Where its server listens on this machine."""
         return self._running[namespace].port
 
+    def reach(self, namespace: str, given: dict[str, str], **changes: Any) -> str:
+        """As one of the tenant's pods: what its Secret says, at the address that the host name in it leads to here."""
+        authority = self._folder.path / f"{namespace}-ca.crt"
+        authority.write_text(given["ca.crt"])
+        here = {"hostaddr": LOOPBACK, "port": self.port(namespace), "sslrootcert": str(authority)}
+        return make_conninfo(given["uri"], **{**here, **changes})
+
     def volume(self, namespace: str) -> Path:
         """The folder that is the namespace's volume."""
-        uid = self._get(VOLUME_CLAIMS.path(namespace, POSTGRES_VOLUME))["metadata"]["uid"]
-        return self._folder.path / str(uid)
+        answer = self._looking.get(VOLUME_CLAIMS.path(namespace, POSTGRES_VOLUME))
+        return self._folder.path / str(answer.body["metadata"]["uid"])
 
     # --- one turn after another -----------------------------------------------------------------------------------
     def _run(self) -> None:
@@ -135,20 +152,23 @@ class Node:
     def _turn(self, namespace: str) -> None:
         pod, running = self._get(PODS.path(namespace, POSTGRES_POD)), self._running.get(namespace)
         if running is not None and (not pod or pod["metadata"]["uid"] != running.uid):
-            running.process.stop(Signals.SIGINT, grace=STOP_GRACE)
+            running.stop()
             del self._running[namespace]
             running = None
         if not pod:
             return
         if "deletionTimestamp" in pod["metadata"]:
             if running is not None:
-                running.process.stop(Signals.SIGINT, grace=STOP_GRACE)
+                running.stop()
                 del self._running[namespace]
             self._forget(namespace)
         elif not pod["spec"].get("nodeName"):
             self._bind(namespace)
         elif running is None or running.ended:
-            self._start(namespace, pod)
+            if running is not None:
+                running.stop()
+            with contextlib.suppress(ServerError):  # it ended before anybody has seen it: once more, as a kubelet does
+                self._start(namespace, pod)
         else:
             self._probe(namespace, running)
 
@@ -244,6 +264,7 @@ class Node:
         folder.mkdir()
         for name, text in files.items():
             (folder / name).write_text(text)
+            (folder / name).chmod(0o600)  # PostgreSQL wants that of its key
 
     def _hand_over(self, *folders: Path) -> None:
         if not self._user:

@@ -101,7 +101,6 @@ def tenant_cases() -> Iterator[Case]:
     yield case("database.shared", goes_with, {"database": server}, {"database": {"mode": "Shared", **server}})
     yield case("database.shared", goes_with, {"database": {"mode": "None", **server}}, {"database": {"mode": "None"}})
     yield from dedicated_cases()
-    yield case("database.externalAccess", f"externalAccess {LATER}", {"database": {"externalAccess": {}}})
     year = "window can be at most 8760h (a year)"
     yield case("deletion.window", year, {"deletion": {"window": "8760h1s"}}, {"deletion": {"window": "8760h"}})
     final = "finalBackup is not supported yet: use false"
@@ -117,6 +116,10 @@ def dedicated_cases() -> Iterator[Case]:
     goes_with = "dedicated must be set with mode: Dedicated, and goes with no other mode"
     yield case("database.dedicated", goes_with, {"mode": "Dedicated"}, own)
     yield case("database.dedicated", goes_with, {**own, "mode": "Shared"}, {"mode": "Shared"})
+    outside = {"externalAccess": {"enabled": True, "cidrs": ["192.0.2.0/24"]}}
+    only = "externalAccess goes with mode: Dedicated only: other tenants' databases are on the shared servers"
+    yield case("database.externalAccess", only, {"mode": "Shared", **outside}, {**own, **outside})
+    yield case("database.externalAccess", only, outside, {"mode": "Shared"})
     more = "instances: more than 1 is not supported yet, for it takes an operator of databases: use 1"
     two = {**own, "dedicated": {**DEDICATED, "instances": 2}}
     yield case("database.dedicated.instances", more, two, {**own, "dedicated": {**DEDICATED, "instances": 1}})

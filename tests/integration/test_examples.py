@@ -16,9 +16,8 @@ from typing import TYPE_CHECKING, Any, Final
 import psycopg
 import pytest
 import yaml
-from psycopg.conninfo import make_conninfo
 from tests.controlplane.access import KubectlError
-from tests.controlplane.postgres_binaries import wheel_binaries
+from tests.controlplane.postgres_binaries import debian_binaries
 from tests.demo.quickstart import FOLDER as QUICKSTART
 from tests.demo.quickstart import PLATFORM
 from tests.integration.node import Node
@@ -313,13 +312,13 @@ def a_tenant_uses_a_database_that_is_its_customers_own(example: Example) -> None
 def a_tenant_has_a_database_server_of_its_own(example: Example) -> None:
     bench, where = example.workbench, example.workbench.whereabouts("alone")
     example.apply("plan.yaml")
-    with Node(bench.stage.target, bench.prefix, wheel_binaries()) as node:
+    with Node(bench.stage.target, bench.prefix, debian_binaries()) as node:
         node.look_after(where.namespace)
         example.apply("tenant.yaml")
         bench.ready("alone", seconds=EPHEMERAL_SECONDS)
         given = bench.secret(where, "tenant-database")
         assert given["host"] == f"tenant-postgres.{where.namespace}.svc"
-        there = make_conninfo(given["uri"], hostaddr="127.0.0.1", port=node.port(where.namespace))
+        there = node.reach(where.namespace, given)
         with psycopg.connect(there, connect_timeout=5) as session:
             assert session.execute("SELECT current_user").fetchall() == [(f"{where.database}_owner",)]
 

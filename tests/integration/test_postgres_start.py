@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pwd
 import re
@@ -16,9 +17,10 @@ from typing import Any, Final
 import psycopg
 import pytest
 from tests.controlplane.postgres_binaries import debian_binaries, server_user, wheel_binaries
-from tests.controlplane.processes import LOOPBACK, DataFolder, Deadline, Server
+from tests.controlplane.processes import LOOPBACK, DataFolder, Deadline, Server, ServerError
 from tests.scene.operator import free_port
 
+from tenantry.adapters.certificates import server_certificate
 from tenantry.api.dedicated import DedicatedServer
 from tenantry.api.identity import TenantIdentity
 from tenantry.desired.dedicated import server_objects
@@ -38,14 +40,23 @@ class Pod:
     folder: Path
     binaries: Path
     port: int
+    tls: str
 
     def mount(self, server: DedicatedServer = SERVER, password: str = FIRST) -> None:
         """What is mounted: settings and passwords, as they would be at the next start."""
         settings, *_ = server_objects(server, TenantIdentity("m", "w", "u", "n"), "ns")
-        for folder, files in (("config", settings["data"]), ("passwords", {"superuser-password": password})):
+        settings["data"]["postgresql.conf"] = settings["data"]["postgresql.conf"].replace(
+            "ssl = on", f"ssl = {self.tls}"
+        )
+        certificate = server_certificate(["tenant-postgres"])
+        passwords = {
+            "superuser-password": password, "tls.crt": certificate.certificate_pem, "tls.key": certificate.key_pem,
+        }  # fmt: skip
+        for folder, files in (("config", settings["data"]), ("passwords", passwords)):
             (self.folder / folder).mkdir(exist_ok=True)
             for name, text in files.items():
                 (self.folder / folder / name).write_text(text)
+                (self.folder / folder / name).chmod(0o600)
         (self.folder / "volume").mkdir(exist_ok=True)
         (self.folder / "message").write_text("")
         hand_over(self.folder)
@@ -72,9 +83,10 @@ class Pod:
 
     def refused(self) -> str:
         """Start it, and what it says when it ends."""
-        server = self.start()
-        Deadline(SECONDS).wait_until(lambda: not server.running(), "the start does not end")
-        server.stop()
+        with contextlib.suppress(ServerError):  # it may have ended before anybody has seen it
+            server = self.start()
+            Deadline(SECONDS).wait_until(lambda: not server.running(), "the start does not end")
+            server.stop()
         return (self.folder / "message").read_text()
 
     def accepts(self, password: str = FIRST) -> bool:
@@ -103,10 +115,12 @@ def hand_over(folder: Path) -> None:
             os.chown(path, owner.pw_uid, owner.pw_gid, follow_symlinks=False)
 
 
-@pytest.fixture(params=[wheel_binaries, debian_binaries], ids=["18", "15"])
+# The wheel's build has no TLS.
+@pytest.fixture(params=[(wheel_binaries, "off"), (debian_binaries, "on")], ids=["18", "15"])
 def pod(request: pytest.FixtureRequest) -> Iterator[Pod]:
     folder = DataFolder("pod")
-    made = Pod(folder.path, request.param(), free_port())
+    binaries, tls = request.param
+    made = Pod(folder.path, binaries(), free_port(), tls)
     made.mount()
     yield made
     folder.remove()
@@ -119,9 +133,14 @@ def test_a_fresh_volume_gets_a_database_that_lets_nobody_in_without_a_password(p
     with pod.connect() as session:
         assert session.execute("SHOW data_checksums").fetchall() == [("on",)]
         assert session.execute("SHOW max_connections").fetchall() == [("20",)]
-        rules = session.execute("SELECT auth_method, user_name FROM pg_hba_file_rules ORDER BY line_number").fetchall()
-    own = ["postgres", "tenantry_admin"]
-    assert rules == [("scram-sha-256", own), ("scram-sha-256", own), ("reject", own), ("scram-sha-256", ["all"])]
+        query = "SELECT type, user_name, address, auth_method FROM pg_hba_file_rules ORDER BY line_number"
+        rules = session.execute(query).fetchall()
+    assert rules == [
+        ("host", ["all"], "127.0.0.1", "scram-sha-256"),
+        ("host", ["all"], "::1", "scram-sha-256"),
+        ("host", ["postgres", "tenantry_admin"], "all", "reject"),
+        ("hostssl", ["all"], "all", "scram-sha-256"),
+    ]
     server.stop(Signals.SIGINT)
     assert "first" not in (pod.folder / "log").read_text()
 
@@ -151,14 +170,24 @@ def reach(done: Callable[[], bool]) -> None:
 
 def kill_all(server: Server) -> None:
     """Not only the shell: a container's end is the end of all that is in it."""
-    found = subprocess.run(["ps", "-o", "pid=", "--ppid", str(server.pid)], capture_output=True, text=True, check=False)
-    children = [int(pid) for pid in re.findall(r"\d+", found.stdout)]
+    session, guard = os.getsid(server.pid), parent_of(server.pid)
+    while left := [pid for pid in members_of(session) if pid != guard]:
+        for pid in left:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, Signals.SIGKILL)
     server.stop(Signals.SIGKILL)
-    for pid in children:
-        try:
-            os.kill(pid, Signals.SIGKILL)
-        except ProcessLookupError:
-            continue
+
+
+def parent_of(pid: int) -> int:
+    return int(re.findall(r"^PPid:\s+(\d+)", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)[0])
+
+
+def members_of(session: int) -> list[int]:
+    """The processes of a session that are not ended and only unburied."""
+    found = subprocess.run(
+        ["ps", "-o", "pid=,stat=", "--sid", str(session)], capture_output=True, text=True, check=False
+    )
+    return [int(pid) for pid, state in map(str.split, found.stdout.splitlines()) if not state.startswith("Z")]
 
 
 def test_an_empty_volume_where_a_database_was_is_left_empty(pod: Pod) -> None:

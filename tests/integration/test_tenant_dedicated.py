@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import psycopg
 import pytest
-from psycopg.conninfo import make_conninfo
-from tests.controlplane.postgres_binaries import wheel_binaries
+from tests.controlplane.postgres_binaries import debian_binaries
 from tests.integration.acting import PODS, eventually, manifest, pod_spec
 from tests.integration.node import Node
 from tests.integration.tenants import condition, wait_for
@@ -17,12 +16,14 @@ from tenantry.api.names import (
     ANNOTATION_REPLICAS,
     ANNOTATION_ROTATE_CREDENTIALS,
     POSTGRES,
+    POSTGRES_OUTSIDE,
     POSTGRES_POD,
     POSTGRES_VOLUME,
 )
 from tenantry.api.resources import (
     CONFIG_MAPS,
     NAMESPACES,
+    NETWORK_POLICIES,
     SECRETS,
     SERVICES,
     STATEFUL_SETS,
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 
 Json = dict[str, Any]
 
-DEDICATED: Final[Json] = {"version": "18", "size": "small", "storage": {"size": "1Gi"}}
+DEDICATED: Final[Json] = {"version": "15", "size": "small", "storage": {"size": "1Gi"}}
 DATABASE: Final[Json] = {"mode": "Dedicated", "dedicated": DEDICATED}
 MAIN: Final[Json] = {"cluster": "main"}
 SECONDS: Final = 60.0
@@ -43,7 +44,7 @@ SECONDS: Final = 60.0
 
 @pytest.fixture
 def node(workbench: Workbench) -> Iterator[Node]:
-    with Node(workbench.stage.target, workbench.prefix, wheel_binaries()) as played:
+    with Node(workbench.stage.target, workbench.prefix, debian_binaries()) as played:
         yield played
 
 
@@ -63,10 +64,9 @@ def plan(workbench: Workbench) -> str:
 def session(
     workbench: Workbench, node: Node, where: Whereabouts, **changes: Any
 ) -> psycopg.Connection[tuple[Any, ...]]:
-    """As one of the tenant's pods: what the Secret says, at the address that its host name leads to here."""
-    given = workbench.secret(where, "tenant-database")
-    target = {"hostaddr": "127.0.0.1", "port": node.port(where.namespace)}
-    return psycopg.connect(make_conninfo(given["uri"], **{**target, **changes}), autocommit=True, connect_timeout=5)
+    """As one of the tenant's pods."""
+    there = node.reach(where.namespace, workbench.secret(where, "tenant-database"), **changes)
+    return psycopg.connect(there, autocommit=True, connect_timeout=5)
 
 
 def made(workbench: Workbench, node: Node, plan: str, **spec: Any) -> Whereabouts:
@@ -114,7 +114,9 @@ def test_a_tenant_gets_a_server_of_its_own_and_logs_in_without_owning_it(
     assert tenant["status"]["binding"] == {"name": "tenant-database"}
     given = workbench.secret(where, "tenant-database")
     assert (given["host"], given["port"]) == (f"tenant-postgres.{where.namespace}.svc", "5432")
+    assert given["sslmode"] == "verify-full"
     with session(workbench, node, where) as own:
+        assert own.pgconn.ssl_in_use
         own.execute("CREATE TABLE kept (word citext)")
         assert own.execute("SELECT current_user").fetchall() == [(f"{where.database}_owner",)]
         for attempt in (f"DROP DATABASE {where.database}", f"COMMENT ON DATABASE {where.database} IS 'mine'"):
@@ -134,7 +136,7 @@ def test_a_tenant_gets_a_server_of_its_own_and_logs_in_without_owning_it(
 def test_nothing_is_ready_before_the_server_is_and_the_quota_says_what_it_lacks(
     workbench: Workbench, node: Node, plan: str
 ) -> None:
-    one = {"hard": {"pods": "1"}}
+    one = {"hard": {"pods": "1", "services": "0"}}  # the server's own Services are not of the tenant's account
     where = workbench.whereabouts()
     workbench.make(plan=plan, quota=one)
     other = manifest(PODS, "other", where.namespace, spec=pod_spec())
@@ -173,7 +175,7 @@ def test_at_rest_nothing_is_written_and_what_others_change_is_put_back(
     path = STATEFUL_SETS.path(where.namespace, POSTGRES)
     answer = workbench.target.send("PATCH", path, patch, dry=False, content="application/strategic-merge-patch+json")
     assert answer.status == 200
-    wait_for(lambda: image(workbench, where) == "registry.example.com/postgres:18", "the image is back", 10)
+    wait_for(lambda: image(workbench, where) == "registry.example.com/postgres:15", "the image is back", 10)
     workbench.ready(seconds=SECONDS)
 
 
@@ -321,6 +323,41 @@ def test_what_a_plan_or_cluster_does_not_give_is_refused_by_name(workbench: Work
     message = refused("PlanExceeded", "False", size="huge")
     assert "its server needs 3 of requests.cpu, and all that the tenant's quota has is 2" in message
     assert not workbench.on_target(STATEFUL_SETS, workbench.whereabouts().namespace, POSTGRES)
+
+
+def test_who_is_outside_gets_in_just_where_the_tenant_and_its_plan_say_so(
+    workbench: Workbench, node: Node, plan: str
+) -> None:
+    asked = {**DATABASE, "externalAccess": {"enabled": True, "cidrs": ["192.0.2.0/24"]}}
+    where = workbench.whereabouts()
+    workbench.apply(workbench.tenant(plan=plan, database=asked))
+    tenant = workbench.told("False", "PlanExceeded", None)
+    assert "spec.database.externalAccess: it takes a Service of type LoadBalancer" in condition(tenant)["message"]
+    balanced = workbench.platform(
+        "TenantPlan", "balanced", allowedModes=["Dedicated"], sizes={"small": {"cpu": "250m", "memory": "256Mi"}},
+        quota={"hard": {"services.loadbalancers": "1"}},
+    )  # fmt: skip
+    node.look_after(where.namespace)
+    workbench.apply(workbench.tenant(plan=balanced, database=asked))
+    tenant = workbench.ready(seconds=SECONDS)
+    assert condition(tenant, "DatabaseReady")["message"] == "from outside: the load balancer has no address yet"
+    status = {"status": {"loadBalancer": {"ingress": [{"ip": "192.0.2.9"}]}}}
+    path = SERVICES.path(where.namespace, POSTGRES_OUTSIDE, "status")
+    assert workbench.target.patch(path, status, dry=False).status == 200
+    workbench.when(
+        lambda body: condition(body, "DatabaseReady")["message"] == "from outside: 192.0.2.9:5432",
+        "its address is told",
+    )
+    policy = workbench.on_target(NETWORK_POLICIES, where.namespace, POSTGRES_OUTSIDE)
+    assert policy["spec"]["ingress"][0]["from"] == [{"ipBlock": {"cidr": "192.0.2.0/24"}}]
+    before = workbench.on_target(SERVICES, where.namespace, POSTGRES_OUTSIDE)["metadata"]["resourceVersion"]
+    looked_at(workbench)
+    after = workbench.on_target(SERVICES, where.namespace, POSTGRES_OUTSIDE)["metadata"]["resourceVersion"]
+    assert after == before
+    workbench.apply(workbench.tenant(plan=balanced, database=DATABASE))
+    wait_for(lambda: not workbench.on_target(SERVICES, where.namespace, POSTGRES_OUTSIDE), "the way in is closed")
+    assert not workbench.on_target(NETWORK_POLICIES, where.namespace, POSTGRES_OUTSIDE)
+    workbench.ready(seconds=SECONDS)
 
 
 def test_from_or_to_a_server_of_its_own_no_data_is_left_behind_silently(

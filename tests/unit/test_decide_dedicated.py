@@ -12,11 +12,11 @@ from tests.unit.strategies import calmly
 
 from tenantry.api.cluster import Cluster
 from tenantry.api.conditions import Reason
-from tenantry.api.database import DedicatedDatabase
+from tenantry.api.database import DedicatedDatabase, ExternalAccess
 from tenantry.api.dedicated import DedicatedServer
 from tenantry.api.tenant import TenantSpec
 from tenantry.api.tenantplan import TenantPlanSpec
-from tenantry.decide.dedicated import check_unchanged, check_up, dedicated_server, needs
+from tenantry.decide.dedicated import address_told, check_unchanged, check_up, dedicated_server, needs
 from tenantry.decide.effective import effective
 from tenantry.decide.halt import Halt, Terminal, Waiting
 from tenantry.decide.quantities import parse_quantity
@@ -28,7 +28,9 @@ NEEDED = needs("500m", "1Gi", "10Gi", "fast")
 RUNNING = {"observedGeneration": 2, "replicas": 1, "readyReplicas": 1, "updatedReplicas": 1}
 
 
-def server(plan: Json | None = None, offer: Json | None = OFFER, **wanted: Any) -> DedicatedServer:
+def server(
+    plan: Json | None = None, offer: Json | None = OFFER, external: Json | None = None, **wanted: Any
+) -> DedicatedServer:
     """What a tenant gets that asks for a small one."""
     sizes = {"small": {"cpu": "500m", "memory": "1Gi"}, "tiny": {"cpu": "1m", "memory": "64Mi"}}
     plan_spec = TenantPlanSpec.model_validate({"allowedModes": ["Dedicated"], "sizes": sizes, **(plan or {})})
@@ -37,7 +39,8 @@ def server(plan: Json | None = None, offer: Json | None = OFFER, **wanted: Any) 
     cluster = Cluster.model_validate({"metadata": {"name": "eu-1"}, "spec": {"dedicatedDatabases": offer}})
     mixed = effective(spec, "basic", plan_spec)
     described = DedicatedDatabase.model_validate(asked)
-    return dedicated_server(described, cluster, mixed, plan_spec, database_id="", running=True)
+    outside = ExternalAccess.model_validate(external) if external is not None else None
+    return dedicated_server(described, outside, cluster, mixed, plan_spec, database_id="", running=True)
 
 
 def live(status: Json, generation: int = 2, **claim: Any) -> Json:
@@ -148,6 +151,23 @@ def test_a_start_that_misses_its_database_is_the_end_and_says_how_to_begin_anew(
     assert isinstance(halt, Terminal)
     assert halt.reason == Reason.DATABASE_MISSING
     assert "start-fresh=acme-aaaaaaaa" in halt.message
+
+
+def test_the_way_in_from_outside_takes_a_plan_that_has_load_balancers() -> None:
+    asked = {"enabled": True, "cidrs": ["192.0.2.0/24"]}
+    with pytest.raises(Terminal) as refused:
+        server(external=asked)
+    assert refused.value.reason == Reason.PLAN_EXCEEDED
+    assert "spec.database.externalAccess: it takes a Service of type LoadBalancer" in refused.value.message
+    assert server(external={**asked, "enabled": False}).outside == ()
+    opened = server({"quota": {"hard": {"services.loadbalancers": "1"}}}, external=asked)
+    assert (opened.outside, opened.node_ports) == (("192.0.2.0/24",), False)
+    quota = {"hard": {"services.loadbalancers": "1", "services.nodeports": 1}}
+    assert server({"quota": quota}, external=asked).node_ports
+    assert address_told(opened, None) == "from outside: the load balancer has no address yet"
+    service = {"status": {"loadBalancer": {"ingress": [{"ip": "192.0.2.9"}, {"hostname": "lb.example.com"}]}}}
+    assert address_told(opened, service) == "from outside: 192.0.2.9:5432, lb.example.com:5432"
+    assert address_told(server(), service) == ""
 
 
 def test_another_volume_than_it_was_made_with_is_refused_before_the_target_does() -> None:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import ConfigDict, Field
 
-from tenantry.api.base import Label, Model, ObjectName, Quantity, Rule, not_yet, rules
+from tenantry.api.base import Cidr, Label, Model, ObjectName, Quantity, Rule, rules
 from tenantry.api.databaseserver import ExtensionName
 
 _EXTERNAL: Final = "(has(self.mode) && self.mode == 'External')"
@@ -73,6 +73,15 @@ class DedicatedDatabase(Model):
     storage: DedicatedStorage
 
 
+class ExternalAccess(Model):
+    """The way to a server of the tenant's own from outside of its cluster: a Service of type LoadBalancer."""
+
+    enabled: bool = False
+    cidrs: Annotated[list[Cidr], Field(min_length=1, max_length=32)] = Field(
+        description="Who is let in: addresses as the server's cluster sees them."
+    )
+
+
 class Database(Model):
     """The tenant's database. Without a mode: the first of the plan's allowedModes, pinned when the tenant is placed."""
 
@@ -103,7 +112,11 @@ class Database(Model):
                 "maxConnections can't be set with mode: External: the limits of that database are its owner's",
                 ".maxConnections",
             ),
-            not_yet("externalAccess"),
+            Rule(
+                "!has(self.externalAccess) || (has(self.mode) && self.mode == 'Dedicated')",
+                "externalAccess goes with mode: Dedicated only: other tenants' databases are on the shared servers",
+                ".externalAccess",
+            ),
         )
     )
 
@@ -119,4 +132,4 @@ class Database(Model):
     max_connections: Annotated[int, Field(ge=1, le=10000)] | None = Field(
         None, description="At most the plan's, unless the plan says that it is overridable."
     )
-    external_access: dict[str, Any] | None = None
+    external_access: ExternalAccess | None = None

@@ -24,6 +24,8 @@ class DedicatedServer:
         pull_policy: Of the image.
         database_id: The system identifier of the database that is on its volume; empty until there is one.
         running: Whether it is to run; else its volume waits.
+        outside: From where it can be reached from outside of the cluster, as CIDRs; empty for nowhere.
+        node_ports: Whether the quota has node ports for that.
     """
 
     image: str
@@ -37,3 +39,5 @@ class DedicatedServer:
     pull_policy: str
     database_id: str
     running: bool
+    outside: tuple[str, ...] = ()
+    node_ports: bool = False

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from tenantry.api.cluster import Cluster
 from tenantry.api.conditions import ConditionType, Reason
-from tenantry.api.database import DedicatedDatabase
+from tenantry.api.database import DedicatedDatabase, ExternalAccess
 from tenantry.api.dedicated import DedicatedServer
 from tenantry.api.effective import Effective
 from tenantry.api.names import ANNOTATION_START_FRESH, POSTGRES, POSTGRES_POD, POSTGRES_VOLUME
@@ -33,6 +33,7 @@ Json = Mapping[str, Any]
 
 def dedicated_server(
     wanted: DedicatedDatabase,
+    external: ExternalAccess | None,
     cluster: Cluster,
     effective: Effective,
     plan: TenantPlanSpec,
@@ -64,6 +65,12 @@ def dedicated_server(
     if memory < LEAST_MEMORY:
         raise _exceeded(f"spec.database.dedicated.size: {wanted.size} has {size.memory} of memory; 128Mi is the least")
     _check_fits(wanted, size, effective)
+    outside = tuple(external.cidrs) if external is not None and external.enabled else ()
+    if outside and "LoadBalancer" not in effective.service_types:
+        raise _exceeded(
+            f"spec.database.externalAccess: it takes a Service of type LoadBalancer, and plan {effective.plan!r} gives "
+            "its tenants none (quota services.loadbalancers is 0); set enabled: false, or choose another plan"
+        )
     return DedicatedServer(
         image=offer.image.replace("{version}", wanted.version),
         user=offer.user,
@@ -76,6 +83,8 @@ def dedicated_server(
         pull_policy="Always" if effective.image_pull_policy == "Always" else "IfNotPresent",
         database_id=database_id,
         running=running,
+        outside=outside,
+        node_ports="NodePort" in effective.service_types,
     )
 
 
@@ -135,6 +144,16 @@ def not_described() -> Terminal:
         "spec.database.dedicated: this tenant's database is on a server of its own, and only the spec can say how "
         "large that is: set mode: Dedicated, and dedicated with version, size and storage",
     )
+
+
+def address_told(server: DedicatedServer, service: Json | None) -> str:
+    """Where the server can be reached from outside, for people; empty where it is not to be."""
+    if not server.outside:
+        return ""
+    balancer = ((service or {}).get("status") or {}).get("loadBalancer") or {}
+    addresses = [str(entry.get("ip") or entry.get("hostname") or "") for entry in balancer.get("ingress") or ()]
+    told = ", ".join(f"{address}:5432" for address in addresses if address)
+    return f"from outside: {told[:MAX_TOLD]}" if told else "from outside: the load balancer has no address yet"
 
 
 # --- what is there ----------------------------------------------------------------------------------------------

@@ -12,8 +12,9 @@ from tenantry.api.names import ANNOTATION_DESIRED_HASH
 from tenantry.decide.quantities import same_quantity
 
 _QUANTITY_FIELDS = frozenset({"hard", "default", "defaultRequest", "max", "min", "requests", "limits"})
-_FULL_OF_DEFAULTS = frozenset({"StatefulSet"})
-"""Its pod template has lists of objects with many fields, more with each Kubernetes version, that we don't say."""
+_FULL_OF_DEFAULTS = frozenset({"StatefulSet", "Service"})
+"""They have lists of objects with fields that we don't say: a pod template more with each Kubernetes version, a port
+the node port that it got."""
 _SELECTORS = frozenset({"podSelector", "namespaceSelector"})
 """Merged as a whole by the API server. In a list of peers an empty one selects everything, a missing one nothing."""
 

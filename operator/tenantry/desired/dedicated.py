@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from typing import Any, Final
 
 from tenantry.api.dedicated import DedicatedServer
@@ -12,9 +13,10 @@ from tenantry.api.names import (
     COMPONENT_POSTGRES,
     LABEL_COMPONENT,
     POSTGRES,
+    POSTGRES_OUTSIDE,
     POSTGRES_PODS,
 )
-from tenantry.api.resources import CONFIG_MAPS, SECRETS, SERVICES, STATEFUL_SETS, VOLUME_CLAIMS
+from tenantry.api.resources import CONFIG_MAPS, NETWORK_POLICIES, SECRETS, SERVICES, STATEFUL_SETS, VOLUME_CLAIMS
 from tenantry.desired.encoding import encoded
 from tenantry.desired.stamp import stamp_labels, stamped
 
@@ -25,6 +27,8 @@ SUPERUSER: Final = "postgres"
 ADMIN: Final = "tenantry_admin"
 SUPERUSER_KEY: Final = "superuser-password"
 ADMIN_KEY: Final = "admin-password"
+CA_KEY: Final = "ca.crt"
+CERTIFICATE_KEYS: Final = (CA_KEY, "tls.crt", "tls.key")
 DATABASE_ID_KEY: Final = "database-id"
 CONFIG: Final = "/etc/tenantry/config"
 PASSWORDS: Final = "/etc/tenantry/passwords"
@@ -77,33 +81,56 @@ if [ "$sum" != "$(cat "$TENANTRY_VOLUME/password.sum" 2>/dev/null || true)" ]; t
 fi
 
 exec postgres -D "$data" -c config_file="$TENANTRY_CONFIG/postgresql.conf" \\
-  -c hba_file="$TENANTRY_CONFIG/pg_hba.conf" "$@"
+  -c hba_file="$TENANTRY_CONFIG/pg_hba.conf" -c ssl_cert_file="$TENANTRY_PASSWORDS/tls.crt" \\
+  -c ssl_key_file="$TENANTRY_PASSWORDS/tls.key" "$@"
 """
 
 HOST_RULES: Final = f"""\
-# The superuser and the operator's role come in from within the pod only: by way of the API server's port-forward.
-host all {SUPERUSER},{ADMIN} 127.0.0.1/32 scram-sha-256
-host all {SUPERUSER},{ADMIN} ::1/128 scram-sha-256
+# The superuser and the operator's role come in from within the pod only: by way of the API server's port-forward. All
+# others come with TLS.
+host all all 127.0.0.1/32 scram-sha-256
+host all all ::1/128 scram-sha-256
 host all {SUPERUSER},{ADMIN} all reject
-host all all all scram-sha-256
+hostssl all all all scram-sha-256
 """
 
 
-def passwords_secret(identity: TenantIdentity, namespace: str, superuser: str, admin: str) -> Json:
-    """The passwords that the server is made with: made once, and never changed by an apply."""
+def passwords_secret(
+    identity: TenantIdentity, namespace: str, *, superuser: str, admin: str, certificate: Mapping[str, str]
+) -> Json:
+    """The passwords and the certificate that the server is made with: made once, and never changed by an apply.
+
+    Args:
+        identity: Whose they are.
+        namespace: The tenant's.
+        superuser: A password.
+        admin: A password.
+        certificate: By `CERTIFICATE_KEYS`, PEM.
+    """
     return stamped(
         SECRETS,
         identity,
         POSTGRES,
         namespace=namespace,
         type="Opaque",
-        data=encoded({SUPERUSER_KEY: superuser, ADMIN_KEY: admin}),
+        data=encoded({SUPERUSER_KEY: superuser, ADMIN_KEY: admin, **certificate}),
     )
+
+
+def is_whole(secret: Mapping[str, Any] | None) -> bool:
+    """Whether a live Secret has all that the server mounts: without it no pod would start."""
+    data = (secret or {}).get("data") or {}
+    return all(data.get(key) for key in (SUPERUSER_KEY, ADMIN_KEY, *CERTIFICATE_KEYS))
 
 
 def host_of(namespace: str) -> str:
     """The name under which the tenant's pods reach the server."""
     return f"{POSTGRES}.{namespace}.svc"
+
+
+def hosts_of(namespace: str) -> list[str]:
+    """All names that the server's certificate is for."""
+    return [host_of(namespace), f"{POSTGRES}.{namespace}", POSTGRES, f"{host_of(namespace)}.cluster.local"]
 
 
 def server_objects(server: DedicatedServer, identity: TenantIdentity, namespace: str) -> list[Json]:
@@ -127,6 +154,29 @@ def server_objects(server: DedicatedServer, identity: TenantIdentity, namespace:
             labels=LABELS,
             spec={**common, "clusterIP": "None", "publishNotReadyAddresses": True},
         ),
+    ]
+
+
+def outside_objects(server: DedicatedServer, identity: TenantIdentity, namespace: str) -> list[Json]:
+    """The way in from outside of the cluster, for those that the tenant names; nothing where there is to be none."""
+    if not server.outside or not server.running:
+        return []
+    service = {
+        "type": "LoadBalancer",
+        "selector": LABELS,
+        "ports": [{"name": "postgresql", "port": PORT, "protocol": "TCP", "targetPort": PORT}],
+        "loadBalancerSourceRanges": list(server.outside),
+        "externalTrafficPolicy": "Local",  # else the policy would see the nodes' addresses
+        "allocateLoadBalancerNodePorts": server.node_ports,
+    }
+    rule = {
+        "from": [{"ipBlock": {"cidr": cidr}} for cidr in server.outside],
+        "ports": [{"protocol": "TCP", "port": PORT}],
+    }
+    policy = {"podSelector": {"matchLabels": LABELS}, "policyTypes": ["Ingress"], "ingress": [rule]}
+    return [
+        stamped(NETWORK_POLICIES, identity, POSTGRES_OUTSIDE, namespace=namespace, spec=policy),
+        stamped(SERVICES, identity, POSTGRES_OUTSIDE, namespace=namespace, labels=LABELS, spec=service),
     ]
 
 
@@ -171,6 +221,7 @@ def _settings(server: DedicatedServer) -> dict[str, str]:
         "max_connections": str(server.max_connections),
         "shared_buffers": f"'{server.shared_buffers}kB'",
         "password_encryption": "'scram-sha-256'",
+        "ssl": "on",
         "lc_messages": "'C'",
         "timezone": "'UTC'",
         "log_timezone": "'UTC'",
@@ -180,7 +231,8 @@ def _settings(server: DedicatedServer) -> dict[str, str]:
 
 
 def _pod(server: DedicatedServer) -> Json:
-    passwords = [{"key": SUPERUSER_KEY, "path": SUPERUSER_KEY}]  # the other one is the operator's alone
+    mounted = (SUPERUSER_KEY, "tls.crt", "tls.key")  # the other password is the operator's alone
+    passwords = [{"key": key, "path": key} for key in mounted]
     return {
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,

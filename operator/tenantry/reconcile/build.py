@@ -121,6 +121,8 @@ class Build:
             guards.append(no_pods(blueprint.identity, blueprint.namespace))
         quota, gates = resource_quota(blueprint), [*tenant_bindings(blueprint), *ingresses(blueprint)]
         secrets = {} if self.trusted or fresh else await self._secrets()
+        if self._dedicated is not None:
+            await self._applier.apply(quota)  # its objects count, so the room for them comes first
         provisioning = asyncio.create_task(self._provision_database(database_halt, secrets))
         try:
             await self._applier.apply_all(guards)
@@ -222,7 +224,7 @@ class Build:
                 await self._provisioning.provision(secrets.get(SECRET_DATABASE))
         except Halt as trouble:
             return Outcome.of(trouble)
-        return GOOD
+        return replace(GOOD, message=dedicated.outside)
 
     async def _write_secrets(self, report: Report, database: Outcome, secrets: dict[str, Json]) -> None:
         written = self.trusted_secrets or GOOD

@@ -12,8 +12,9 @@ from dataclasses import replace
 
 from tenantry.api.conditions import ConditionType, Reason
 from tenantry.api.dedicated import MODE, DedicatedServer
-from tenantry.api.names import POSTGRES, POSTGRES_POD, POSTGRES_VOLUME, RESOURCE_QUOTA
-from tenantry.api.resources import PODS, RESOURCE_QUOTAS, SECRETS, STATEFUL_SETS, VOLUME_CLAIMS, Ref
+from tenantry.api.identity import TenantIdentity
+from tenantry.api.names import POSTGRES, POSTGRES_OUTSIDE, POSTGRES_POD, POSTGRES_VOLUME, RESOURCE_QUOTA
+from tenantry.api.resources import PODS, RESOURCE_QUOTAS, SECRETS, SERVICES, STATEFUL_SETS, VOLUME_CLAIMS, Ref
 from tenantry.api.tenant import Tenant
 from tenantry.api.tenantrecord import TenantRecord
 from tenantry.decide import dedicated as decide
@@ -22,11 +23,16 @@ from tenantry.decide.halt import Halt, Waiting
 from tenantry.desired.dedicated import (
     ADMIN,
     ADMIN_KEY,
+    CA_KEY,
+    CERTIFICATE_KEYS,
     PORT,
     SUPERUSER,
     SUPERUSER_KEY,
     host_of,
+    hosts_of,
+    is_whole,
     kept_objects,
+    outside_objects,
     passwords_secret,
     server_objects,
     stateful_set,
@@ -83,9 +89,16 @@ class DedicatedDatabase:
         """What it is made from, for a digest."""
         return self._server or str(self.halt)
 
+    @property
+    def outside(self) -> str:
+        """Where it is reached from outside, in words; empty where it is not."""
+        service = self._target.live.get(Ref(SERVICES, self._namespace, POSTGRES_OUTSIDE))
+        return decide.address_told(self._server, service) if self._server is not None else ""
+
     def kept(self) -> list[Json]:
-        """The names of its objects, whatever is known of it."""
-        return kept_objects(self._placed.identity, self._namespace)
+        """Its objects by name, whatever is known of it; the way in from outside only where there is to be one."""
+        outside = outside_objects(self._server, *self._whose) if self._server is not None else []
+        return [*kept_objects(*self._whose), *outside]
 
     async def bring_up(self, secrets: Mapping[str, Json] | None) -> None:
         """Settings and passwords, then the StatefulSet; and that it runs, where it is to.
@@ -103,13 +116,10 @@ class DedicatedDatabase:
             decide.check_unchanged(server, live)
         if secrets is not None:
             await self._check_volume(server)
-            if POSTGRES not in secrets:
-                body = passwords_secret(
-                    self._placed.identity, self._namespace, self._world.token(), self._world.token()
-                )
-                await self._applier.apply_secret(body, None)
-        await self._applier.apply_all(server_objects(server, self._placed.identity, self._namespace))
-        live = await self._applier.apply(stateful_set(server, self._placed.identity, self._namespace))
+            if not is_whole(secrets.get(POSTGRES)):
+                await self._applier.apply_secret(self._new_passwords(), secrets.get(POSTGRES))
+        await self._applier.apply_all([*server_objects(server, *self._whose), *outside_objects(server, *self._whose)])
+        live = await self._applier.apply(stateful_set(server, *self._whose))
         if server.running:
             await self._check_up(server, live)
 
@@ -130,7 +140,8 @@ class DedicatedDatabase:
                 port=PORT,
                 username=ADMIN,
                 password=passwords.get(ADMIN_KEY, ""),
-                ssl_mode="disable",  # within the namespace, which no other tenant's pods can look into
+                ssl_mode="verify-full",
+                ca_pem=passwords.get(CA_KEY, ""),
             ),
             superuser=SUPERUSER,
             superuser_password=passwords.get(SUPERUSER_KEY, ""),
@@ -143,6 +154,17 @@ class DedicatedDatabase:
                 raise _unreached(error) from error
             await self._pin(server.facts.system_identifier if server.facts is not None else "")
             yield SharedDatabase(server, None, wanted)
+
+    @property
+    def _whose(self) -> tuple[TenantIdentity, str]:
+        return self._placed.identity, self._namespace
+
+    def _new_passwords(self) -> Json:
+        made = self._world.certificate(hosts_of(self._namespace))
+        pem = (made.ca_pem, made.certificate_pem, made.key_pem)
+        certificate = dict(zip(CERTIFICATE_KEYS, pem, strict=True))
+        token = self._world.token
+        return passwords_secret(*self._whose, superuser=token(), admin=token(), certificate=certificate)
 
     @property
     def _target(self) -> Target:
@@ -159,6 +181,7 @@ class DedicatedDatabase:
             raise decide.not_described()
         return decide.dedicated_server(
             wanted,
+            tenant.spec.database.external_access,
             self._placed.cluster,
             self._placed.effective,
             self._placed.plan,
@@ -191,7 +214,9 @@ class DedicatedDatabase:
             return None
 
     async def _passwords(self, secrets: Mapping[str, Json]) -> dict[str, str]:
-        secret = secrets.get(POSTGRES) or await self._target.kube.get(Ref(SECRETS, self._namespace, POSTGRES))
+        secret = secrets.get(POSTGRES)
+        if secret is None or not is_whole(secret):  # it was made in this pass
+            secret = await self._target.kube.get(Ref(SECRETS, self._namespace, POSTGRES))
         return decoded(secret.get("data") or {})
 
     async def _dial(self) -> Tunnel:
@@ -209,7 +234,7 @@ class DedicatedDatabase:
         if not known:
             self._record = await swap(self._world, self._record, {"database": {"id": found}})
         server = replace(self._sure(), database_id=found)
-        await self._applier.apply_all(server_objects(server, self._placed.identity, self._namespace))
+        await self._applier.apply_all(server_objects(server, *self._whose))
 
 
 def _unreached(error: KubeError | DatabaseError) -> Waiting:

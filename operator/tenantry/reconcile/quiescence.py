@@ -94,7 +94,8 @@ async def _quiesce_namespace(world: World, target: Target, record: TenantRecord)
     for each in target.live.of_tenant(record.identity.tenant_hash):
         ref = ref_of(each)
         kept = ref == ref_of(closed) or ref.name == OPERATOR_ROLE_BINDING
-        if ref.namespace == namespace and each["kind"] in LETS_IN and not kept and bears_stamp(each, record.identity):
+        lets_in = each["kind"] in LETS_IN or (each.get("spec") or {}).get("type") == "LoadBalancer"
+        if ref.namespace == namespace and lets_in and not kept and bears_stamp(each, record.identity):
             await applier.delete(ref, each)
     await applier.apply_all([closed, none])
     await Workloads(target, namespace).settle(Activity(workloads=False, tasks=False))

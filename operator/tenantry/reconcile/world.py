@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from tenantry.decide.deletion import StopRule
-from tenantry.ports import Clock, Dns, Events, Kube, LiveObjects, OwnServers, Servers, Targets, Wake
+from tenantry.ports import Clock, Dns, Events, Kube, LiveObjects, OwnServers, ServerCertificate, Servers, Targets, Wake
 from tenantry.reconcile.ledger import Ledger
 
 
@@ -38,6 +38,7 @@ class World:
     Attributes:
         live: What the watches on the management cluster have seen.
         token: Makes a password: random, from the `secrets` module.
+        certificate: Makes a certificate for a server of these DNS names.
         jitter: Spreads a time in seconds so that many objects do not come due together.
     """
 
@@ -53,4 +54,5 @@ class World:
     events: Events
     wake: Wake
     token: Callable[[], str]
+    certificate: Callable[[Sequence[str]], ServerCertificate]
     jitter: Callable[[float], float]

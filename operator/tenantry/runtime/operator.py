@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable
 from typing import Final
 
 from tenantry import __version__
+from tenantry.adapters.certificates import server_certificate
 from tenantry.adapters.dns import DnsLookup
 from tenantry.adapters.kube.client import KubeClient
 from tenantry.adapters.kube.events import EventWriter
@@ -128,6 +129,7 @@ class Operator:
             events=events,
             wake=self._waker,
             token=lambda: secrets.token_urlsafe(PASSWORD_BYTES),
+            certificate=server_certificate,
             jitter=lambda seconds: seconds * random.uniform(0.9, 1.1),  # noqa: S311 - spreads load, guards nothing
         )
         background = [
