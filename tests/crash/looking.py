@@ -13,10 +13,12 @@ from tests.crash.case import TENANT, Names
 from tests.integration.acting import Api
 from tests.integration.tenants import plain
 from tests.scene.faulty import FaultyLab
+from tests.scene.installation import NAMESPACE
 from tests.scene.snapshot import plain_body
 
 from tenantry.api.names import ANNOTATION_PURGE_AFTER, GROUP, LABEL_TENANT_HASH, SECRET_DATABASE
 from tenantry.api.resources import (
+    CONFIG_MAPS,
     DEPLOYMENTS,
     NAMESPACES,
     SECRETS,
@@ -76,6 +78,11 @@ class Looking:
         api = Api(kubeconfig)
         self._stack.callback(api.close)
         return api
+
+    def management_id(self) -> str:
+        """The operator's, once it has started."""
+        found = self.management.get(CONFIG_MAPS.path(NAMESPACE, "tenantry-identity"))
+        return str(found.body["data"]["managementId"])
 
     def tenant(self, names: Names) -> Json | None:
         """The Tenant; None if it is not there."""

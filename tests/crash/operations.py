@@ -66,12 +66,13 @@ def _apply(api: Api, resource: Resource, body: Json) -> None:
     assert answer.status < 300, answer.message
 
 
-def _apply_tenant(looking: Looking, case: Case, spec: Json) -> None:
+def apply_tenant(looking: Looking, case: Case, spec: Json) -> None:
+    """As `kubectl apply` does."""
     _apply(looking.management, TENANTS, tenant_body(TENANT, case.workspace, **spec))
 
 
 def _create(looking: Looking, names: Names) -> None:
-    _apply_tenant(looking, names.case, _first(names.case))
+    apply_tenant(looking, names.case, _first(names.case))
 
 
 def _use(looking: Looking, names: Names) -> None:
@@ -81,9 +82,14 @@ def _use(looking: Looking, names: Names) -> None:
     template = {"metadata": {"labels": labels}, "spec": pod}
     spec = {"replicas": 3, "selector": {"matchLabels": labels}, "template": template}
     _apply(looking.target, DEPLOYMENTS, manifest(DEPLOYMENTS, "app", names.namespace, spec=spec))
+    write_row(looking, names, "alive")
+
+
+def write_row(looking: Looking, names: Names, word: str) -> None:
+    """As the tenant's application, with what its Secret says."""
     with looking.as_tenant(names) as connection:
         connection.execute("CREATE TABLE IF NOT EXISTS canary (word text PRIMARY KEY)")
-        connection.execute("INSERT INTO canary VALUES ('alive') ON CONFLICT DO NOTHING")
+        connection.execute("INSERT INTO canary VALUES (%s) ON CONFLICT DO NOTHING", (word,))
 
 
 def _update(looking: Looking, names: Names) -> None:
@@ -95,21 +101,27 @@ def _update(looking: Looking, names: Names) -> None:
         env={"LOG_LEVEL": "debug"},
         rbac={"bindings": [*ADMIN, *VIEW]},
     )
-    _apply_tenant(looking, names.case, changed)
+    apply_tenant(looking, names.case, changed)
 
 
 def _disable(looking: Looking, names: Names) -> None:
-    _apply_tenant(looking, names.case, _first(names.case, enabled=False))
+    apply_tenant(looking, names.case, _first(names.case, enabled=False))
 
 
 def _rotate(looking: Looking, names: Names) -> None:
+    rotate_tenant(looking, names, "once")
+
+
+def rotate_tenant(looking: Looking, names: Names, value: str) -> None:
+    """Ask for new credentials, by an annotation that was not there before."""
     path = TENANTS.path(names.case.workspace, TENANT)
-    change = {"metadata": {"annotations": {ANNOTATION_ROTATE_CREDENTIALS: "once"}}}
+    change = {"metadata": {"annotations": {ANNOTATION_ROTATE_CREDENTIALS: value}}}
     answer = looking.management.patch(path, change, dry=False)
     assert answer.status < 300, answer.message
 
 
-def _delete(looking: Looking, names: Names) -> None:
+def delete_tenant(looking: Looking, names: Names) -> None:
+    """As `kubectl delete` does."""
     answer = looking.management.delete(TENANTS.path(names.case.workspace, TENANT), dry=False)
     assert answer.status < 300, answer.message
 
@@ -117,7 +129,7 @@ def _delete(looking: Looking, names: Names) -> None:
 def _destroy(looking: Looking, names: Names) -> None:
     """Without a window."""
     make_plan(looking, names.case, deletion={"minWindow": "0s", "maxWindow": "0s"})
-    _delete(looking, names)
+    delete_tenant(looking, names)
 
 
 def _end_window(looking: Looking, names: Names) -> None:
@@ -162,7 +174,7 @@ UPDATE: Final = Operation("update", _update, _updated, (CREATE,))
 DISABLE: Final = Operation("disable", _disable, _ready, (CREATE, USE))
 ENABLE: Final = Operation("enable", _create, _ready, (CREATE, USE, DISABLE))
 ROTATE: Final = Operation("rotate", _rotate, _rotated, (CREATE, USE))
-DELETE: Final = Operation("delete", _delete, _deleted, (CREATE, USE))
+DELETE: Final = Operation("delete", delete_tenant, _deleted, (CREATE, USE))
 UNDELETE: Final = Operation("undelete", _create, _ready, (CREATE, USE, DELETE))
 PURGE: Final = Operation("purge", _end_window, _gone, (CREATE, USE, DELETE))
 DESTROY: Final = Operation("destroy", _destroy, _gone, (CREATE, USE))

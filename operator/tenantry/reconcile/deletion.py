@@ -219,6 +219,7 @@ class Deletion:
             case RecordState.RETAINED:
                 self._tell(tenant, Reason.RETAINED, f"what it has runs on unmanaged: TenantRecord {record.name}")
             case _:
+                self._world.wake.wake(Ref(TENANT_RECORDS, "", record.name))
                 self._tell(tenant, Reason.ORPHANED, f"TenantRecord {record.name}: {spec.message}", warning=True)
 
     def _tell(self, tenant: Tenant, reason: Reason, message: str, *, warning: bool = False) -> None:

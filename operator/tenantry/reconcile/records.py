@@ -30,6 +30,7 @@ from tenantry.api.tenantrecord import (
 from tenantry.decide.deletion import parse_time
 from tenantry.decide.halt import Terminal, Waiting
 from tenantry.ports import AlreadyExistsError, ConflictError, Json
+from tenantry.reconcile.contention import ROOM
 from tenantry.reconcile.platform import set_finalizer
 from tenantry.reconcile.world import World
 
@@ -226,6 +227,7 @@ async def remove_record(world: World, record: TenantRecord) -> None:
         await world.management.delete(ref, uid=record.metadata.uid, resource_version=record.metadata.resource_version)
         world.live.forget(ref, uid=record.metadata.uid)
     world.ledger.note(record.name, None)
+    world.contention.freed(ROOM, world.wake.wake)
     for stood_on in (
         Ref(CLUSTERS, "", record.spec.cluster.name),
         Ref(DATABASE_SERVERS, "", record.spec.database.server),

@@ -16,6 +16,7 @@ from tenantry.decide.hosts import is_under, wanted_hosts
 from tenantry.desired.blueprint import Blueprint
 from tenantry.ports import ConflictError, KubeError
 from tenantry.reconcile.build import Build
+from tenantry.reconcile.contention import LACKS_ROOM, ROOM, hosts_on
 from tenantry.reconcile.database import SharedDatabase, pinned_database
 from tenantry.reconcile.deletion import Deletion
 from tenantry.reconcile.environment import gather_env
@@ -93,6 +94,8 @@ class TenantReconciler:
             raise  # somebody else wrote: look again at once, there is nothing to tell
         except KubeError as error:
             report.trouble(error)
+        if any(outcome.reason in LACKS_ROOM for outcome in report.outcomes.values()):
+            self._world.contention.wait(key, ROOM)
         await report.write()
         return self._next(report, expiry)
 
@@ -136,8 +139,12 @@ class TenantReconciler:
             seconds = min(world.jitter(world.settings.resync), secrets.retry_after or math.inf)
             self._verified[placed.record.name] = Verified(build.digest(), world.clock.monotonic() + seconds, secrets)
         released = GOOD
+        if hosts.outcome.reason == Reason.HOSTNAME_CONFLICT:
+            world.contention.wait(tenant.ref, hosts_on(placed.cluster.name))
         if placed.cluster.spec.ingress is not None:  # else the tenant is not served, but its hosts stay its own
             released = await claims.release(hosts.served, namespace=blueprint.namespace)
+            if claims.released:
+                world.contention.freed(hosts_on(placed.cluster.name), world.wake.wake)
         trouble = released if hosts.outcome.status is True else hosts.outcome
         report.outcomes[ConditionType.INGRESS_READY] = await self._ingress.outcome(placed.target, blueprint, trouble)
 

@@ -70,7 +70,10 @@ class TenantRecordReconciler:
 
     async def _abandoned(self, record: TenantRecord) -> Result:
         world = self._world
-        if await self._is_empty(record):
+        empty = await self._is_empty(record)
+        if empty is None:
+            return Result(retry=True)
+        if empty:
             await remove_record(world, record)  # the Tenant went before anything was made for it
             return Result()
         # Somebody removed our finalizer by hand: nothing is destroyed that nobody asked to destroy.
@@ -171,12 +174,15 @@ class TenantRecordReconciler:
             logger.warning("%s: %s", name, message)
             self._world.events.emit(_about(record), warning=True, reason=Reason.PURGE_BLOCKED, message=message)
 
-    async def _is_empty(self, record: TenantRecord) -> bool:
-        """Whether nothing bears the tenant's stamp where its record says that it was to be made."""
+    async def _is_empty(self, record: TenantRecord) -> bool | None:
+        """Whether nothing bears the tenant's stamp where its record says that it was to be made; None: can't be told.
+
+        What can't be told is asked again soon: a record that stays for nothing keeps a name and a slot.
+        """
         pinned = record.spec.database
         target = self._world.targets.get(record.spec.cluster.name)
         if target is None or not target.availability.ok:
-            return False
+            return None
         identity = record.identity
         if any(bears_stamp(live, identity) for live in target.live.of_tenant(identity.tenant_hash)):
             return False
@@ -184,11 +190,11 @@ class TenantRecordReconciler:
             return True
         server = self._world.servers.get(pinned.server)
         if server is None or not server.availability.ok:
-            return False
+            return None
         try:
             claims = await server.admin.claims(identity.management_id)
         except DatabaseError:
-            return False
+            return None
         return all(claim.record != record.name for claim in claims)
 
     async def _has_tenant(self, record: TenantRecord) -> bool:

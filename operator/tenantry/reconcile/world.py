@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from tenantry.decide.deletion import StopRule
 from tenantry.ports import Clock, Dns, Events, Kube, LiveObjects, Servers, Targets, Wake
+from tenantry.reconcile.contention import Contention
 from tenantry.reconcile.ledger import Ledger
 
 
@@ -39,6 +40,7 @@ class World:
         live: What the watches on the management cluster have seen.
         token: Makes a password: random, from the `secrets` module.
         jitter: Spreads a time in seconds so that many objects do not come due together.
+        contention: Who waits for what another tenant has.
     """
 
     settings: Settings
@@ -53,3 +55,4 @@ class World:
     wake: Wake
     token: Callable[[], str]
     jitter: Callable[[float], float]
+    contention: Contention = field(default_factory=Contention)

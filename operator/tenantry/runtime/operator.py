@@ -35,6 +35,7 @@ from tenantry.runtime.clock import SystemClock
 from tenantry.runtime.handlers import run_kopf
 from tenantry.runtime.health import Heartbeat, no_run_over
 from tenantry.runtime.http import HttpEndpoints
+from tenantry.runtime.kinds import RenewedKinds
 from tenantry.runtime.logs import configure_logging, log_context
 from tenantry.runtime.management import HANDLED, ManagementCache
 from tenantry.runtime.metrics import Metrics
@@ -52,6 +53,8 @@ PRIME_SECONDS: Final = 60.0
 FIRST_PASS_SECONDS: Final = 30.0
 RELIST_SECONDS: Final = 60.0
 """A watch that was lost with its kind, or silently, is made up for by a list this often."""
+WATCH_LAG: Final = 5.0
+"""What a list has shown, a watch has told of by then; or it tells nothing any more."""
 PASSWORD_BYTES: Final = 24
 
 Reconcile = Callable[[Ref], Awaitable[Result]]
@@ -76,6 +79,7 @@ class Operator:
         )
         self._waker = Waker(self._queue, self._ledger, options.namespace)
         self._heartbeat = Heartbeat(clock=self._clock)
+        self._rewatch = asyncio.Event()
         self._primed = False
         self._cache: ManagementCache | None = None
 
@@ -222,7 +226,9 @@ class Operator:
         await run_kopf(
             HANDLED,
             cache.take,
+            RenewedKinds(HANDLED, self._rewatch.set).take,
             on_restart=cache.relist,
+            again=self._rewatch,
             kubeconfig=self._options.kubeconfig,
         )
 
@@ -230,9 +236,14 @@ class Operator:
         while True:
             await asyncio.sleep(min(self._options.resync, RELIST_SECONDS))
             try:
-                await cache.relist()
+                newest = await cache.relist()
             except KubeError as error:
                 logger.warning("the custom resources could not be listed: %s", error.message)
+                continue
+            await asyncio.sleep(WATCH_LAG)
+            if lost := cache.untold(newest):
+                logger.warning("no watch told of changes to %s: all watches begin anew", ", ".join(map(str, lost)))
+                self._rewatch.set()
 
     def _dispatch(self, world: World, reconcilers: dict[Resource, Reconcile]) -> Reconcile:
         async def dispatch(key: Ref) -> Result:
