@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -10,8 +11,9 @@ import pytest
 from tests.unit.fake_time import FakeTime
 from tests.unit.test_cli_deletions import record
 
+from tenantry.api.names import TENANT_FINALIZER
 from tenantry.api.resources import TENANT_RECORDS, TENANTS, Ref
-from tenantry.ports import DatabaseError, Json, NotFoundError
+from tenantry.ports import ConflictError, DatabaseError, Json, NotFoundError
 from tenantry.reconcile.ledger import Ledger
 from tenantry.reconcile.memory import Memory
 from tenantry.reconcile.result import Result
@@ -30,6 +32,7 @@ class Scene:
         self.ref = Ref(TENANT_RECORDS, "", self.record.name)
         self.deleted: list[Ref] = []
         self.events: list[str] = []
+        self.patches: list[Json] = []
         self._claims = [name.format(self.record.name) for name in claims] if isinstance(claims, list) else claims
         empty = SimpleNamespace(of_tenant=lambda _: [])
         cluster = SimpleNamespace(availability=UP if target else DOWN, live=empty)
@@ -77,6 +80,15 @@ class _Management:
         assert ref == Ref(TENANTS, "shop", "acme")
         raise NotFoundError("gone", status=404, reason="NotFound")
 
+    async def now(self) -> datetime:
+        return datetime(2026, 1, 1, tzinfo=UTC)
+
+    async def merge_patch(self, ref: Ref, patch: Json) -> Json:
+        assert ref.resource == TENANT_RECORDS
+        assert patch["metadata"] == {"resourceVersion": "1"}
+        self._scene.patches.append(patch["spec"])
+        raise ConflictError("somebody else", status=409, reason="Conflict")
+
     async def delete(self, ref: Ref, *, uid: str, resource_version: str) -> None:
         assert (uid, resource_version) == ("r", "1")
         self._scene.deleted.append(ref)
@@ -100,6 +112,30 @@ async def test_a_record_of_which_nothing_was_made_goes_at_once() -> None:
 async def test_what_can_not_be_told_now_is_asked_again_soon_and_alarms_nobody(scene: Scene) -> None:
     assert await scene.reconcile() == Result(retry=True)
     assert (scene.deleted, scene.events) == ([], [])
+
+
+async def test_one_that_was_deleted_while_it_got_its_finalizer_goes_its_way_as_if_it_had_been_held() -> None:
+    scene = Scene(claims=["{}"])
+    scene.world.endings.take({"metadata": {"uid": "t1", "finalizers": [TENANT_FINALIZER]}, "spec": {"plan": "x"}})
+    with pytest.raises(ConflictError):  # from here on it is a deletion as any other
+        await scene.reconcile()
+    assert scene.patches == [
+        {
+            "deletedAt": "2026-01-01T00:00:00Z",
+            "purgeAfter": "2026-01-02T00:00:00Z",
+            "state": "Deleted",
+            "lastSpec": {"plan": "x"},
+        }
+    ]
+
+
+@pytest.mark.parametrize("metadata", [{"finalizers": []}, {"deletionTimestamp": "x"}], ids=["by hand", "held"])
+async def test_one_whose_finalizer_somebody_removed_runs_on(metadata: Json) -> None:
+    scene = Scene(claims=["{}"])
+    usual = {"uid": "t1", "finalizers": [TENANT_FINALIZER]}
+    scene.world.endings.take({"metadata": {**usual, **metadata}, "spec": {}})
+    await scene.reconcile()
+    assert (scene.patches, scene.events) == ([], ["TenantMissing"])
 
 
 async def test_what_has_a_claim_is_kept_and_told() -> None:

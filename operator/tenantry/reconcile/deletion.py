@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import logging
-from datetime import timedelta
 from typing import Any
 
-from tenantry.api.base import parse_duration
 from tenantry.api.conditions import ConditionType, Reason
 from tenantry.api.names import ANNOTATION_ABORT_DELETION, ANNOTATION_FORCE_ORPHAN, TENANT_FINALIZER
 from tenantry.api.resources import TENANT_PLANS, TENANT_RECORDS, Ref
@@ -14,7 +12,7 @@ from tenantry.api.tenant import Tenant
 from tenantry.api.tenantplan import DEFAULT_PLAN, TenantPlan, TenantPlanSpec
 from tenantry.api.tenantrecord import PinnedDeletion, RecordState, TenantRecord
 from tenantry.decide.conditions import Outcome
-from tenantry.decide.deletion import pinned_deletion, time_text
+from tenantry.decide.deletion import departure, pinned_deletion
 from tenantry.decide.halt import Halt, Terminal, Waiting
 from tenantry.ports import ConflictError, KubeError, NotFoundError
 from tenantry.reconcile.holding import Holding, SettlingError, ends_by_itself
@@ -124,23 +122,17 @@ class Deletion:
         now = max(world.clock.now(), await world.management.now())
         record = await self._holding.check(tenant, record)
         pinned = self._pinned(tenant, record)
-        window = parse_duration(pinned.window)
         change: dict[str, Any] = {
-            "deletedAt": time_text(now),
+            **departure(pinned, now),
             "deletion": pinned.model_dump(by_alias=True, mode="json"),
             "lastSpec": self._raw_spec(tenant),
             "message": "",
         }
         if ends_by_itself(tenant, now):
             change["expired"] = True
-        if pinned.policy == "Retain":
-            return await swap(world, record, {**change, "state": RecordState.RETAINED.value})
-        if window > timedelta():
-            change["purgeAfter"] = time_text(now + window)
-            return await swap(world, record, {**change, "state": RecordState.DELETED.value})
-        if "expired" not in change:
+        elif change["state"] == RecordState.PURGING:
             await self._memory.note_deletion(record)
-        return await swap(world, record, {**change, "state": RecordState.PURGING.value})
+        return await swap(world, record, change)
 
     def _pinned(self, tenant: Tenant, record: TenantRecord) -> PinnedDeletion:
         """As spec and plan say now; where they make no sense together, as they said when they last did."""

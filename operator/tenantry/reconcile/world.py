@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from tenantry.decide.deletion import StopRule
 from tenantry.ports import Clock, Dns, Events, Kube, LiveObjects, Servers, Targets, Wake
 from tenantry.reconcile.contention import Contention
+from tenantry.reconcile.endings import Endings
 from tenantry.reconcile.ledger import Ledger
 
 
@@ -41,6 +42,7 @@ class World:
         token: Makes a password: random, from the `secrets` module.
         jitter: Spreads a time in seconds so that many objects do not come due together.
         contention: Who waits for what another tenant has.
+        endings: Tenants that were removed although they had our finalizer.
     """
 
     settings: Settings
@@ -56,3 +58,4 @@ class World:
     token: Callable[[], str]
     jitter: Callable[[float], float]
     contention: Contention = field(default_factory=Contention)
+    endings: Endings = field(default_factory=Endings)

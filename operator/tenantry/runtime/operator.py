@@ -19,7 +19,7 @@ from tenantry.adapters.kube.management import management_client
 from tenantry.adapters.kube.targets import TargetPool
 from tenantry.adapters.postgres.servers import ServerPool
 from tenantry.api.resources import CLUSTERS, DATABASE_SERVERS, TENANT_PLANS, TENANT_RECORDS, TENANTS, Ref, Resource
-from tenantry.ports import ConflictError, KubeError
+from tenantry.ports import ConflictError, Json, KubeError
 from tenantry.reconcile.cluster import ClusterReconciler
 from tenantry.reconcile.databaseserver import DatabaseServerReconciler
 from tenantry.reconcile.identity import management_id
@@ -181,7 +181,7 @@ class Operator:
         for resource in (*HANDLED, TENANT_RECORDS):
             self._waker.every(resource)
         background += [
-            asyncio.create_task(self._watch(cache), name="kopf"),
+            asyncio.create_task(self._watch(world, cache), name="kopf"),
             asyncio.create_task(self._relist(cache), name="relist"),
         ]
         workers = asyncio.create_task(
@@ -222,10 +222,15 @@ class Operator:
             keys = [Ref(resource, "", body["metadata"]["name"]) for body in cache.all(resource)]
             await asyncio.gather(*(visit(key) for key in keys))
 
-    async def _watch(self, cache: ManagementCache) -> None:
+    async def _watch(self, world: World, cache: ManagementCache) -> None:
+        def take(resource: Resource, kind: str | None, body: Json) -> None:
+            cache.take(resource, kind, body)
+            if resource == TENANTS and kind == "DELETED" and world.endings.take(body):
+                self._waker.wake(Ref(TENANTS, body["metadata"]["namespace"], body["metadata"]["name"]))
+
         await run_kopf(
             HANDLED,
-            cache.take,
+            take,
             RenewedKinds(HANDLED, self._rewatch.set).take,
             on_restart=cache.relist,
             again=self._rewatch,
