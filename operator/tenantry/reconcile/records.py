@@ -17,12 +17,13 @@ from tenantry.api.names import (
     MANAGED_BY,
     TENANT_FINALIZER,
 )
-from tenantry.api.resources import CLUSTERS, DATABASE_SERVERS, TENANT_RECORDS, Ref
+from tenantry.api.resources import CLUSTERS, DATABASE_SERVERS, TENANT_PLANS, TENANT_RECORDS, Ref
 from tenantry.api.tenant import Tenant
 from tenantry.api.tenantrecord import (
     PinnedCluster,
     PinnedDatabase,
     PinnedDeletion,
+    PinnedPlan,
     RecordState,
     TenantRecord,
     TenantRecordSpec,
@@ -67,6 +68,7 @@ async def create_record(
     database: PinnedDatabase,
     deletion: PinnedDeletion | None = None,
     fate: Fate | None = None,
+    plan: PinnedPlan | None = None,
 ) -> TenantRecord:
     """Write a new record; where one is there already (its creation's answer was lost), that one.
 
@@ -78,6 +80,7 @@ async def create_record(
         database: What database it has.
         deletion: What is to happen at its deletion, where that is known.
         fate: The state that its stamps tell, for a record that was lost.
+        plan: Which plan and revision it has, where that is known.
     """
     fate = fate or Fate()
     spec = TenantRecordSpec(
@@ -91,6 +94,7 @@ async def create_record(
         state=fate.state,
         cluster=cluster,
         database=database,
+        plan=plan,
         deletion=deletion or PinnedDeletion(),
         deleted_at=fate.deleted_at,
         purge_after=fate.purge_after,
@@ -226,6 +230,9 @@ async def remove_record(world: World, record: TenantRecord) -> None:
         await world.management.delete(ref, uid=record.metadata.uid, resource_version=record.metadata.resource_version)
         world.live.forget(ref, uid=record.metadata.uid)
     world.ledger.note(record.name, None)
+    world.verdicts.forget(record.name)
+    if record.spec.plan is not None:
+        world.wake.wake(Ref(TENANT_PLANS, "", record.spec.plan.name))  # it gives the slot to somebody else
     for stood_on in (
         Ref(CLUSTERS, "", record.spec.cluster.name),
         Ref(DATABASE_SERVERS, "", record.spec.database.server),

@@ -6,8 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from tenantry.decide.deletion import StopRule
+from tenantry.decide.rollout import Pace
 from tenantry.ports import Clock, Dns, Events, Kube, LiveObjects, Servers, Targets, Wake
 from tenantry.reconcile.ledger import Ledger
+from tenantry.reconcile.verdicts import Verdicts
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +23,7 @@ class Settings:
         probe: Seconds between two probes of a cluster or server.
         full_probe: Seconds between two probes that also review every permission.
         stop: When deletions wait for somebody to confirm them.
+        rollout: How patient the rollout of a plan is.
     """
 
     management_id: str
@@ -29,6 +32,7 @@ class Settings:
     probe: float = 10.0
     full_probe: float = 300.0
     stop: StopRule = field(default_factory=StopRule)
+    rollout: Pace = field(default_factory=Pace)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +43,7 @@ class World:
         live: What the watches on the management cluster have seen.
         token: Makes a password: random, from the `secrets` module.
         jitter: Spreads a time in seconds so that many objects do not come due together.
+        verdicts: What the last passes over the tenants found out.
     """
 
     settings: Settings
@@ -53,3 +58,4 @@ class World:
     wake: Wake
     token: Callable[[], str]
     jitter: Callable[[float], float]
+    verdicts: Verdicts = field(default_factory=Verdicts)

@@ -114,7 +114,11 @@ class Operator:
         events = EventWriter(kube, self._clock, instance=socket.gethostname())
         world = World(
             settings=Settings(
-                management_id=identity, namespace=options.namespace, resync=options.resync, stop=options.stop
+                management_id=identity,
+                namespace=options.namespace,
+                resync=options.resync,
+                stop=options.stop,
+                rollout=options.rollout,
             ),
             management=kube,
             live=cache,

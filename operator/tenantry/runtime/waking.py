@@ -7,6 +7,7 @@ from typing import Final
 
 from tenantry.api.resources import (
     CLUSTERS,
+    CONTROLLER_REVISIONS,
     DATABASE_SERVERS,
     NAMESPACES,
     SECRETS,
@@ -75,6 +76,8 @@ class Waker:
                 self._record_changed(ref, body)
             case resource if resource == SECRETS:
                 self._secret_changed(ref)
+            case resource if resource == CONTROLLER_REVISIONS:
+                self._queue.add(Ref(TENANT_PLANS, "", ref.name.rpartition("-")[0]))
             case resource if resource == NAMESPACES:
                 self._wake_tenants(lambda tenant: tenant["metadata"]["namespace"] == ref.name)
             case _:
@@ -105,8 +108,10 @@ class Waker:
             self._queue.add_after(_ref(TENANT_PLANS, body), COUNTER_SECONDS)
 
     def _record_changed(self, ref: Ref, body: Json | None) -> None:
-        former = self._ledger.tenant_of(ref.name)
+        former, entry = self._ledger.tenant_of(ref.name), self._ledger.entry(ref.name)
         self._ledger.note(ref.name, body)
+        if body is None and entry is not None and entry.plan is not None:
+            self._queue.add(Ref(TENANT_PLANS, "", entry.plan.name))  # its slot is free
         tenant = self._ledger.tenant_of(ref.name) or former
         self._queue.add(ref)
         if tenant is not None:
