@@ -79,6 +79,7 @@ def test_at_once_is_everybody_whatever_failed() -> None:
     members = [replace(READY, health=Health.STALLED), *(old(number) for number in range(30))]
     step = advance(members, PACE, at_once=True, paused="one failed")
     assert set(step.update) == {member.record for member in members[1:]}
+    assert not step.proves, "nobody is judged by how he was before"
 
 
 FAILURES = {

@@ -143,6 +143,13 @@ def test_a_revision_that_somebody_changes_or_deletes_wakes_its_plan() -> None:
     assert Scene().change(CONTROLLER_REVISIONS, "my-plan-0123abcd", gone=True) == {"TenantPlan my-plan"}
 
 
+def test_plans_that_went_while_nobody_looked_are_found_by_their_revisions() -> None:
+    scene = Scene()
+    scene.see(body(CONTROLLER_REVISIONS, "gone-0123abcd", "tenantry-system"))
+    scene.waker.plans_of_revisions()
+    assert scene.woken() == {"TenantPlan gone"}
+
+
 def test_a_record_that_somebody_deletes_wakes_the_plan_whose_slot_it_held() -> None:
     scene = Scene()
     name, with_plan = record("acme")

@@ -74,6 +74,7 @@ class Step:
         update: The records that get the present revision now.
         updated: How many have it, before that.
         stop: Why it stops now, to be written down; empty where it does not, or has been stopped before.
+        proves: Whether those that get it are watched; else it is not even written down how they were before.
     """
 
     phase: Phase
@@ -82,6 +83,7 @@ class Step:
     total: int
     message: str
     stop: str = ""
+    proves: bool = True
 
 
 def goes_at_once(rollout_type: str | None, members: Sequence[Member], *, paused: bool) -> bool:
@@ -112,7 +114,8 @@ def advance(members: Sequence[Member], pace: Pace, *, at_once: bool, paused: str
     if not pending:
         return Step(Phase.COMPLETE, (), updated, total, "every tenant has the plan's present content")
     if at_once:
-        return Step(Phase.WAVES, tuple(m.record for m in pending), updated, total, "every tenant gets it at once")
+        batch = tuple(m.record for m in pending)
+        return Step(Phase.WAVES, batch, updated, total, "every tenant gets it at once", proves=False)
     failed = [m for m in reached if _failed(m, pace)]
     canary, second, last = shares(len(pending) + len(reached))
     if not resumed and (failed or paused):

@@ -78,7 +78,7 @@ class Rollouts:
             logger.warning("the rollout of %s stops: %s", revision, step.stop)
             await self._revisions.pause(revision, step.stop)
         if step.update:
-            healths = {member.record: member.health for member in members}
+            healths = {member.record: member.health if step.proves else None for member in members}
             await self._pin_all(plan, revision, {record: healths[record] for record in step.update})
             members = self._members(plan, revision)
             step = self._decide(plan, revision, members, resumed=resumed)

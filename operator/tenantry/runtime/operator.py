@@ -180,6 +180,7 @@ class Operator:
         self._primed = True
         for resource in (*HANDLED, TENANT_RECORDS):
             self._waker.every(resource)
+        self._waker.plans_of_revisions()
         background += [
             asyncio.create_task(self._watch(cache), name="kopf"),
             asyncio.create_task(self._relist(cache), name="relist"),

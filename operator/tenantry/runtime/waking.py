@@ -67,6 +67,11 @@ class Waker:
                 self._queue.add(tenant)
         self._wake_leaving(lambda entry: entry.server == name)
 
+    def plans_of_revisions(self) -> None:
+        """At the start: what plans have left that went while nobody looked is found by their revisions."""
+        for body in self.live.all(CONTROLLER_REVISIONS):
+            self._queue.add(_plan_of(body["metadata"]["name"]))
+
     # --- changes on the management cluster ------------------------------------------------------------------------
     def changed(self, change: Change) -> None:
         """Wake what a change concerns."""
@@ -77,7 +82,7 @@ class Waker:
             case resource if resource == SECRETS:
                 self._secret_changed(ref)
             case resource if resource == CONTROLLER_REVISIONS:
-                self._queue.add(Ref(TENANT_PLANS, "", ref.name.rpartition("-")[0]))
+                self._queue.add(_plan_of(ref.name))
             case resource if resource == NAMESPACES:
                 self._wake_tenants(lambda tenant: tenant["metadata"]["namespace"] == ref.name)
             case _:
@@ -165,6 +170,11 @@ def _secrets_of(spec: Json) -> set[str]:
     """The Secrets of its workspace that a Tenant takes something from."""
     sources = [*(spec.get("envFrom") or ()), (spec.get("database") or {}).get("external") or {}]
     return {source["secretRef"]["name"] for source in sources if "secretRef" in source}
+
+
+def _plan_of(revision: str) -> Ref:
+    """The plan of a revision, by its name: `<plan>-<hash>`."""
+    return Ref(TENANT_PLANS, "", revision.rpartition("-")[0])
 
 
 def _ref(resource: Resource, body: Json) -> Ref:
