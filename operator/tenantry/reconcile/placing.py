@@ -11,6 +11,7 @@ from tenantry.api.effective import Effective
 from tenantry.api.identity import TenantIdentity, namespace_name
 from tenantry.api.resources import CLUSTERS, Ref
 from tenantry.api.tenant import Tenant
+from tenantry.api.tenantplan import TenantPlanSpec
 from tenantry.api.tenantrecord import PinnedCluster, PinnedDatabase, TenantRecord
 from tenantry.decide.effective import effective
 from tenantry.decide.halt import Terminal, Waiting
@@ -39,6 +40,11 @@ class Placed:
     record: TenantRecord
     cluster: Cluster
     target: Target
+
+    @property
+    def plan(self) -> TenantPlanSpec:
+        """The content of its plan that it is rendered from."""
+        return self.terms.spec
 
 
 @dataclass(frozen=True, slots=True)

@@ -159,7 +159,7 @@ class TenantReconciler:
             return ClaimedHosts((), GOOD)
         # Claimed also while spec.ingress.enabled is false: a host is the tenant's until it is taken out or purged.
         wishes, refusals = wanted_hosts(
-            placed.record.spec.cluster.host, tenant.spec.domains, placed.cluster.spec, placed.terms.spec
+            placed.record.spec.cluster.host, tenant.spec.domains, placed.cluster.spec, placed.plan
         )
         return await claims.claim(wishes, refusals)
 
