@@ -12,7 +12,7 @@ from tests.integration.acting import Api, manifest, pod_spec
 from tests.scene.lab import is_ready, plan_body, tenant_body
 
 from tenantry.api.names import ANNOTATION_ROTATE_CREDENTIALS, SECRET_DATABASE
-from tenantry.api.resources import DEPLOYMENTS, TENANT_PLANS, TENANTS, Resource
+from tenantry.api.resources import DEPLOYMENTS, LEASES, TENANT_PLANS, TENANTS, Resource
 from tenantry.api.tenantrecord import RecordState
 
 LONG_AGO: Final = "2020-01-01T00:00:00Z"
@@ -43,6 +43,7 @@ class Operation:
 def make_plan(looking: Looking, case: Case, **spec: Any) -> None:
     """The run's TenantPlan."""
     usual: Json = {"customHosts": "Any", "env": {"TIER": "basic"}, "deletion": {"minWindow": "0s", "maxWindow": "24h"}}
+    usual["maxTenants"] = 1
     _apply(looking.management, TENANT_PLANS, plan_body(case.plan, **{**usual, **spec}))
 
 
@@ -128,7 +129,7 @@ def delete_tenant(looking: Looking, names: Names) -> None:
 
 def _destroy(looking: Looking, names: Names) -> None:
     """Without a window."""
-    make_plan(looking, names.case, deletion={"minWindow": "0s", "maxWindow": "0s"})
+    apply_tenant(looking, names.case, _first(names.case, deletion={"window": "0s"}))
     delete_tenant(looking, names)
 
 
@@ -165,7 +166,8 @@ def _deleted(looking: Looking, names: Names) -> bool:
 
 
 def _gone(looking: Looking, names: Names) -> bool:
-    return looking.tenant(names) is None and not looking.records(names) and not looking.on_target(names)
+    left = looking.tenant(names) is not None or looking.records(names) or looking.on_target(names)
+    return not left and not any(body["kind"] == LEASES.kind for body in looking.of_plan(names))
 
 
 CREATE: Final = Operation("create", _create, _ready)

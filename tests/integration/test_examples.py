@@ -307,11 +307,44 @@ def a_tenant_uses_a_database_that_is_its_customers_own(example: Example) -> None
     wait_for(lambda: workbench.secret(where, "tenant-database")["password"] == "changed", "it is there", 5)
 
 
+def a_plan_has_as_many_tenants_as_it_says_and_a_change_reaches_one_of_them_first(example: Example) -> None:
+    workbench, names = example.workbench, ("first", "second", "third")
+
+    def told() -> list[tuple[str, str]]:
+        tenants = (workbench.get(name) for name in names)
+        return sorted((condition(body).get("reason", ""), body["metadata"]["name"]) for body in tenants if body)
+
+    example.apply("1-plan-and-tenants.yaml")
+    wait_for(lambda: [reason for reason, _ in told()] == ["PlanFull", "Ready", "Ready"], "two of them are made")
+    (_, waiting), (_, leaving), (_, staying) = told()
+    workbench.delete(leaving)
+    workbench.ready(waiting)
+    example.apply("2-changed-plan.yaml")
+
+    def supported() -> list[str]:
+        having = (name for name in (waiting, staying) if level(name) == "mail")
+        return sorted(having)
+
+    def level(name: str) -> str | None:
+        return workbench.secret(workbench.whereabouts(name), "tenant-env").get("SUPPORT")
+
+    wait_for(supported, "the canary has it")
+    assert len(supported()) == 1
+
+    def told_of() -> bool:
+        plan = workbench.management.get(TENANT_PLANS.path(name=f"{workbench.prefix}-starter")).body
+        return (plan["status"]["rollout"]["phase"], plan["status"]["rollout"]["updated"]) == ("Canary", 1)
+
+    wait_for(told_of, "it is told")
+    assert len(supported()) == 1
+
+
 EXPECTED: Final[Mapping[str, Callable[[Example], None]]] = MappingProxyType(
     {
         "deletion": deleted_tenants_are_locked_for_their_windows_and_come_back_with_everything,
         "external-database": a_tenant_uses_a_database_that_is_its_customers_own,
         "ephemeral": a_throw_away_tenant_ends_by_itself_and_leaves_nothing,
+        "plans": a_plan_has_as_many_tenants_as_it_says_and_a_change_reaches_one_of_them_first,
         "retain": a_retained_tenant_runs_on_until_it_is_deleted_with_another_policy,
         "rotation": new_credentials_come_without_an_outage,
         "suspended": a_suspended_tenant_is_left_as_it_is_and_caught_up_with_afterwards,

@@ -12,6 +12,7 @@ from tests.unit.test_ledger import record
 from tenantry.adapters.kube.live import LiveCache
 from tenantry.api.resources import (
     CLUSTERS,
+    CONTROLLER_REVISIONS,
     DATABASE_SERVERS,
     NAMESPACES,
     SECRETS,
@@ -135,6 +136,26 @@ def test_a_record_is_counted_and_wakes_itself_and_its_tenant_also_at_its_end() -
         scene.waker.changed(Change(Ref(TENANT_RECORDS, "", name), now, new_generation=False))
         assert scene.woken() == {f"TenantRecord {name}", "Tenant new"}
         assert scene.ledger.tenants_on_cluster("eu-1") == count
+
+
+def test_a_revision_that_somebody_changes_or_deletes_wakes_its_plan() -> None:
+    assert Scene().change(CONTROLLER_REVISIONS, "basic-0123abcd", "tenantry-system") == {"TenantPlan basic"}
+    assert Scene().change(CONTROLLER_REVISIONS, "my-plan-0123abcd", gone=True) == {"TenantPlan my-plan"}
+
+
+def test_plans_that_went_while_nobody_looked_are_found_by_their_revisions() -> None:
+    scene = Scene()
+    scene.see(body(CONTROLLER_REVISIONS, "gone-0123abcd", "tenantry-system"))
+    scene.waker.plans_of_revisions()
+    assert scene.woken() == {"TenantPlan gone"}
+
+
+def test_a_record_that_somebody_deletes_wakes_the_plan_whose_slot_it_held() -> None:
+    scene = Scene()
+    name, with_plan = record("acme")
+    with_plan["spec"]["plan"] = {"name": "pro", "revision": "pro-0123abcd"}
+    scene.ledger.note(name, with_plan)
+    assert "TenantPlan pro" in scene.change(TENANT_RECORDS, name, gone=True)
 
 
 def test_a_change_on_a_target_wakes_the_tenant_whose_stamp_it_bears() -> None:

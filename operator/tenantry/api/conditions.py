@@ -32,6 +32,7 @@ class ConditionType(StrEnum):
     ISOLATED = "Isolated"
     # TenantPlan
     ACCEPTED = "Accepted"
+    ROLLED_OUT = "RolledOut"
 
 
 class Reason(StrEnum):
@@ -59,6 +60,9 @@ class Reason(StrEnum):
     # plan
     PLAN_NOT_FOUND = "PlanNotFound"
     PLAN_EXCEEDED = "PlanExceeded"
+    PLAN_FULL = "PlanFull"
+    ROLLING_OUT = "RollingOut"
+    ROLLOUT_PAUSED = "RolloutPaused"
     # namespace
     NAMESPACE_CONFLICT = "NamespaceConflict"
     NAMESPACE_RESERVED = "NamespaceReserved"

@@ -207,6 +207,7 @@ class EffectiveStatus(Model):
     """What the tenant has after plan and own wishes were put together: all names of both, 64 each, and two of ours."""
 
     plan: str = ""
+    plan_revision: str = ""
     limits: Annotated[dict[str, str], Field(max_length=130)] = {}
     quota: Annotated[dict[str, str], Field(max_length=130)] = {}
 

@@ -7,9 +7,8 @@ from typing import Any
 
 from tenantry.api.conditions import ConditionType, Reason
 from tenantry.api.names import ANNOTATION_ABORT_DELETION, ANNOTATION_FORCE_ORPHAN, TENANT_FINALIZER
-from tenantry.api.resources import TENANT_PLANS, TENANT_RECORDS, Ref
+from tenantry.api.resources import TENANT_RECORDS, Ref
 from tenantry.api.tenant import Tenant
-from tenantry.api.tenantplan import DEFAULT_PLAN, TenantPlan, TenantPlanSpec
 from tenantry.api.tenantrecord import PinnedDeletion, RecordState, TenantRecord
 from tenantry.decide.conditions import Outcome
 from tenantry.decide.deletion import departure, pinned_deletion
@@ -23,6 +22,7 @@ from tenantry.reconcile.quiescence import quiesce
 from tenantry.reconcile.records import find_record, remove_record, swap
 from tenantry.reconcile.report import Report
 from tenantry.reconcile.result import Result
+from tenantry.reconcile.terms import TermsOfTenants
 from tenantry.reconcile.traces import record_of_traces, search
 from tenantry.reconcile.workspace import find_workspace, identify
 from tenantry.reconcile.world import World
@@ -39,6 +39,7 @@ class Deletion:
         self._world = world
         self._memory = memory
         self._holding = Holding(world, memory)
+        self._terms = TermsOfTenants(world)
 
     async def reconcile(self, tenant: Tenant) -> Result:
         """One pass: as far as it goes."""
@@ -135,13 +136,15 @@ class Deletion:
         return await swap(world, record, change)
 
     def _pinned(self, tenant: Tenant, record: TenantRecord) -> PinnedDeletion:
-        """As spec and plan say now; where they make no sense together, as they said when they last did."""
-        body = self._world.live.get(Ref(TENANT_PLANS, "", tenant.spec.plan or DEFAULT_PLAN))
-        if body is None and tenant.spec.plan is not None:
+        """As its spec and its plan's content that it has say; else as they said when they last made sense together.
+
+        Not as another plan says that the spec may name since a moment ago: nobody leaves by terms that he never had.
+        """
+        terms = self._terms.at_deletion(tenant, find_workspace(self._world, tenant.workspace), record)
+        if terms is None:
             return record.spec.deletion
-        plan = TenantPlan.model_validate(body).spec if body is not None else TenantPlanSpec()
         try:
-            return pinned_deletion(tenant.spec, tenant.spec.plan or DEFAULT_PLAN, plan)
+            return pinned_deletion(tenant.spec, terms.name, terms.spec)
         except Terminal:
             return record.spec.deletion
 

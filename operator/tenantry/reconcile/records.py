@@ -17,12 +17,13 @@ from tenantry.api.names import (
     MANAGED_BY,
     TENANT_FINALIZER,
 )
-from tenantry.api.resources import CLUSTERS, DATABASE_SERVERS, TENANT_RECORDS, Ref
+from tenantry.api.resources import CLUSTERS, DATABASE_SERVERS, TENANT_PLANS, TENANT_RECORDS, Ref
 from tenantry.api.tenant import Tenant
 from tenantry.api.tenantrecord import (
     PinnedCluster,
     PinnedDatabase,
     PinnedDeletion,
+    PinnedPlan,
     RecordState,
     TenantRecord,
     TenantRecordSpec,
@@ -68,6 +69,7 @@ async def create_record(
     database: PinnedDatabase,
     deletion: PinnedDeletion | None = None,
     fate: Fate | None = None,
+    plan: PinnedPlan | None = None,
 ) -> TenantRecord:
     """Write a new record; where one is there already (its creation's answer was lost), that one.
 
@@ -79,6 +81,7 @@ async def create_record(
         database: What database it has.
         deletion: What is to happen at its deletion, where that is known.
         fate: The state that its stamps tell, for a record that was lost.
+        plan: Which plan and revision it has, where that is known.
     """
     fate = fate or Fate()
     spec = TenantRecordSpec(
@@ -92,6 +95,7 @@ async def create_record(
         state=fate.state,
         cluster=cluster,
         database=database,
+        plan=plan,
         deletion=deletion or PinnedDeletion(),
         deleted_at=fate.deleted_at,
         purge_after=fate.purge_after,
@@ -228,6 +232,9 @@ async def remove_record(world: World, record: TenantRecord) -> None:
         world.live.forget(ref, uid=record.metadata.uid)
     world.ledger.note(record.name, None)
     world.contention.freed(ROOM, world.wake.wake)
+    world.verdicts.forget(record.name)
+    if record.spec.plan is not None:
+        world.wake.wake(Ref(TENANT_PLANS, "", record.spec.plan.name))  # it gives the slot to somebody else
     for stood_on in (
         Ref(CLUSTERS, "", record.spec.cluster.name),
         Ref(DATABASE_SERVERS, "", record.spec.database.server),

@@ -9,6 +9,7 @@ from tenantry.api.conditions import Condition, ConditionType, Reason
 from tenantry.api.names import SECRET_DATABASE
 from tenantry.api.tenant import BindingStatus, EffectiveStatus, Tenant, TenantStatus
 from tenantry.decide.conditions import Outcome, summarize, suspended, time_of
+from tenantry.decide.rollout import Health
 from tenantry.desired.blueprint import Blueprint
 from tenantry.ports import KubeError, UnreachableError
 from tenantry.reconcile.external import is_external
@@ -51,7 +52,8 @@ class Report:
     def placed(self, placed: Placed) -> None:
         """The tenant has a place."""
         self._placed = placed
-        self.outcomes[ConditionType.PLACED] = Outcome(True, Reason.READY, f"on cluster {placed.cluster.name}")
+        told = "; ".join(part for part in (f"on cluster {placed.cluster.name}", placed.terms.note) if part)
+        self.outcomes[ConditionType.PLACED] = Outcome(True, Reason.READY, told)
 
     def serves(self, blueprint: Blueprint) -> None:
         """What it is to have is known."""
@@ -78,6 +80,20 @@ class Report:
     def good(self, *kinds: ConditionType) -> bool:
         """Whether these concerns are as they should be."""
         return all(self.outcomes[kind].status is True for kind in kinds)
+
+    @property
+    def revision(self) -> str | None:
+        """The revision of its plan that this pass was about; None where it did not get to know that."""
+        return self._placed.terms.pin.revision if self._placed is not None else None
+
+    @property
+    def health(self) -> Health | None:
+        """What this pass found out, for the rollout of its plan; None where it found out nothing."""
+        if self._passing():
+            return None
+        if any(outcome.terminal for outcome in self.outcomes.values()):
+            return Health.STALLED
+        return Health.READY if all(each.status is True for each in self.outcomes.values()) else Health.WAITING
 
     async def write_first(self) -> None:
         """On the first visit ever: say Unknown and Reconciling before the work begins."""
@@ -149,6 +165,7 @@ class Report:
             binding=BindingStatus(name=SECRET_DATABASE) if has_database else None,
             effective=EffectiveStatus(
                 plan=placed.effective.plan,
+                plan_revision=placed.terms.pin.revision,
                 limits=dict(placed.effective.limits),
                 quota=dict(placed.effective.quota),
             ),

@@ -13,6 +13,7 @@ from tenantry.api.tenant import Tenant
 from tenantry.decide.conditions import GOOD, PENDING, Outcome
 from tenantry.decide.halt import Halt, Terminal
 from tenantry.decide.hosts import is_under, wanted_hosts
+from tenantry.decide.rollout import Health
 from tenantry.desired.blueprint import Blueprint
 from tenantry.ports import ConflictError, KubeError
 from tenantry.reconcile.build import Build
@@ -75,7 +76,10 @@ class TenantReconciler:
                 self._world.wake.wake(Ref(TENANT_RECORDS, "", record))
             return Result()
         tenant = Tenant.model_validate(body)
+        before = self._world.ledger.of_tenant(key)
+        revision = before.plan.revision if before is not None and before.plan is not None else ""
         if tenant.deleting:
+            self._judge(key, revision, Health.IDLE)
             self._verified.pop(self._world.ledger.record_of(key) or "", None)
             return await self._deletion.reconcile(tenant)
         report = Report(self._world, tenant, dict.fromkeys(CONCERNS, PENDING))
@@ -84,6 +88,7 @@ class TenantReconciler:
             return await self._expire(tenant, expiry)
         if tenant.spec.suspend:
             await report.write_suspended()
+            self._judge(key, revision, Health.IDLE)
             return self._next(report, expiry)
         try:
             await self._check_echo(tenant)
@@ -97,7 +102,14 @@ class TenantReconciler:
         if any(outcome.reason in LACKS_ROOM for outcome in report.outcomes.values()):
             self._world.contention.wait(key, ROOM)
         await report.write()
+        self._judge(key, report.revision or revision, report.health)
         return self._next(report, expiry)
+
+    def _judge(self, key: Ref, revision: str, health: Health | None) -> None:
+        """Let the rollout of the tenant's plan know how it is on the revision that this pass was about."""
+        record = self._world.ledger.record_of(key)
+        if record is not None and health is not None:
+            self._world.verdicts.note(record, revision, health, self._world.clock.monotonic())
 
     async def _provision(self, tenant: Tenant, report: Report) -> None:
         world = self._world
@@ -122,6 +134,7 @@ class TenantReconciler:
             env=env,
             database_port=shared.server.endpoint.port if shared else None,
             database_cidrs=shared.cidrs if shared else (),
+            plan=placed.terms.pin,
         )
         report.serves(blueprint)
         build = Build(world, placed, blueprint, shared, tenant)

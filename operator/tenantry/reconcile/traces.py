@@ -10,9 +10,10 @@ from tenantry.api.identity import TenantIdentity
 from tenantry.api.names import ANNOTATION_DELETED_AT, ANNOTATION_PURGE_AFTER, ANNOTATION_STATE, SECRET_DATABASE
 from tenantry.api.resources import CLUSTERS, DATABASE_SERVERS, NAMESPACES, SECRETS, Ref
 from tenantry.api.tenant import Tenant
-from tenantry.api.tenantrecord import PinnedCluster, PinnedDatabase, RecordState, TenantRecord
+from tenantry.api.tenantrecord import PinnedCluster, PinnedDatabase, PinnedPlan, RecordState, TenantRecord
 from tenantry.decide.hosts import pinned_default_host
 from tenantry.decide.workspaces import allows
+from tenantry.desired.namespace import plan_of
 from tenantry.desired.stamp import bears_stamp
 from tenantry.ports import ClusterFacts, DatabaseError, Json, NotFoundError, Server, Target
 from tenantry.reconcile.external import is_copy
@@ -36,12 +37,14 @@ class Traces:
     database: PinnedDatabase | None
     fate: Fate
     unreachable: tuple[str, ...]
+    plan: PinnedPlan | None = None
 
 
 async def search(world: World, identity: TenantIdentity) -> Traces:
     """Look for a tenant's stamp, of any incarnation, on every registered cluster and server."""
     found: dict[int, PinnedCluster] = {}
     fates: dict[int, Fate] = {}
+    plans: dict[int, PinnedPlan | None] = {}
     databases: dict[int, PinnedDatabase] = {}
     unreachable: list[str] = []
     incarnations = [replace(identity, incarnation=number) for number in range(1, MAX_INCARNATIONS + 1)]
@@ -55,7 +58,7 @@ async def search(world: World, identity: TenantIdentity) -> Traces:
         for each in incarnations:
             if (live := stamped_namespace(target, each)) is not None:
                 found[each.incarnation] = pinned_cluster(target, target.facts, body, live, each)
-                fates[each.incarnation] = fate_of(live)
+                fates[each.incarnation], plans[each.incarnation] = fate_of(live), plan_of(live)
     for body in world.live.all(DATABASE_SERVERS):
         server = world.servers.get(body["metadata"]["name"])
         claims = await claims_on(server, identity) if server is not None and server.facts is not None else None
@@ -78,6 +81,7 @@ async def search(world: World, identity: TenantIdentity) -> Traces:
         databases.get(last),
         fates.get(last, Fate()),
         tuple(dict.fromkeys(unreachable)),
+        plans.get(last),
     )
 
 
@@ -100,7 +104,8 @@ async def had_database(world: World, cluster: PinnedCluster, identity: TenantIde
 async def record_of_traces(world: World, tenant: Tenant, traces: Traces, cluster: PinnedCluster) -> TenantRecord:
     """A lost record, made anew from what bears its stamps."""
     database = traces.database or PinnedDatabase(mode="None")
-    return await create_record(world, tenant.metadata.uid, traces.identity, cluster, database, fate=traces.fate)
+    uid, fate, plan = tenant.metadata.uid, traces.fate, traces.plan
+    return await create_record(world, uid, traces.identity, cluster, database, fate=fate, plan=plan)
 
 
 def pinned_cluster(

@@ -6,10 +6,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from tenantry.decide.deletion import StopRule
+from tenantry.decide.rollout import Pace
 from tenantry.ports import Clock, Dns, Events, Kube, LiveObjects, Servers, Targets, Wake
 from tenantry.reconcile.contention import Contention
 from tenantry.reconcile.endings import Endings
 from tenantry.reconcile.ledger import Ledger
+from tenantry.reconcile.verdicts import Verdicts
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +25,7 @@ class Settings:
         probe: Seconds between two probes of a cluster or server.
         full_probe: Seconds between two probes that also review every permission.
         stop: When deletions wait for somebody to confirm them.
+        rollout: How patient the rollout of a plan is.
     """
 
     management_id: str
@@ -31,6 +34,7 @@ class Settings:
     probe: float = 10.0
     full_probe: float = 300.0
     stop: StopRule = field(default_factory=StopRule)
+    rollout: Pace = field(default_factory=Pace)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +47,7 @@ class World:
         jitter: Spreads a time in seconds so that many objects do not come due together.
         contention: Who waits for what another tenant has.
         endings: Tenants that were removed although they had our finalizer.
+        verdicts: What the last passes over the tenants found out.
     """
 
     settings: Settings
@@ -59,3 +64,4 @@ class World:
     jitter: Callable[[float], float]
     contention: Contention = field(default_factory=Contention)
     endings: Endings = field(default_factory=Endings)
+    verdicts: Verdicts = field(default_factory=Verdicts)

@@ -11,9 +11,10 @@ from typing import Final
 
 from tenantry.adapters.kube.live import LiveCache
 from tenantry.adapters.kube.watch import Watcher
-from tenantry.api.names import GROUP, LABEL_DATABASE_SECRET, LABEL_ENV_SECRET
+from tenantry.api.names import GROUP, LABEL_DATABASE_SECRET, LABEL_ENV_SECRET, LABEL_PLAN
 from tenantry.api.resources import (
     CLUSTERS,
+    CONTROLLER_REVISIONS,
     DATABASE_SERVERS,
     NAMESPACES,
     SECRETS,
@@ -99,6 +100,7 @@ class ManagementCache:
         self._watchers = [
             Watcher(kube, self._main, NAMESPACES),
             Watcher(kube, self._main, TENANT_RECORDS),
+            Watcher(kube, self._main, CONTROLLER_REVISIONS, namespace=namespace, labels=LABEL_PLAN),
             Watcher(kube, self._platform_secrets, SECRETS, namespace=namespace),
             Watcher(kube, self._env_secrets, SECRETS, labels=f"{LABEL_ENV_SECRET}=true"),
             Watcher(kube, self._database_secrets, SECRETS, labels=f"{LABEL_DATABASE_SECRET}=true"),

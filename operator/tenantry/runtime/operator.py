@@ -118,7 +118,11 @@ class Operator:
         events = EventWriter(kube, self._clock, instance=socket.gethostname())
         world = World(
             settings=Settings(
-                management_id=identity, namespace=options.namespace, resync=options.resync, stop=options.stop
+                management_id=identity,
+                namespace=options.namespace,
+                resync=options.resync,
+                stop=options.stop,
+                rollout=options.rollout,
             ),
             management=kube,
             live=cache,
@@ -180,6 +184,7 @@ class Operator:
         self._primed = True
         for resource in (*HANDLED, TENANT_RECORDS):
             self._waker.every(resource)
+        self._waker.plans_of_revisions()
         background += [
             asyncio.create_task(self._watch(world, cache), name="kopf"),
             asyncio.create_task(self._relist(cache), name="relist"),

@@ -7,6 +7,7 @@ from typing import Final
 
 from tenantry.api.resources import (
     CLUSTERS,
+    CONTROLLER_REVISIONS,
     DATABASE_SERVERS,
     NAMESPACES,
     SECRETS,
@@ -66,6 +67,11 @@ class Waker:
                 self._queue.add(tenant)
         self._wake_leaving(lambda entry: entry.server == name)
 
+    def plans_of_revisions(self) -> None:
+        """At the start: what plans have left that went while nobody looked is found by their revisions."""
+        for body in self.live.all(CONTROLLER_REVISIONS):
+            self._queue.add(_plan_of(body["metadata"]["name"]))
+
     # --- changes on the management cluster ------------------------------------------------------------------------
     def changed(self, change: Change) -> None:
         """Wake what a change concerns."""
@@ -75,6 +81,8 @@ class Waker:
                 self._record_changed(ref, body)
             case resource if resource == SECRETS:
                 self._secret_changed(ref)
+            case resource if resource == CONTROLLER_REVISIONS:
+                self._queue.add(_plan_of(ref.name))
             case resource if resource == NAMESPACES:
                 self._wake_tenants(lambda tenant: tenant["metadata"]["namespace"] == ref.name)
             case _:
@@ -105,8 +113,10 @@ class Waker:
             self._queue.add_after(_ref(TENANT_PLANS, body), COUNTER_SECONDS)
 
     def _record_changed(self, ref: Ref, body: Json | None) -> None:
-        former = self._ledger.tenant_of(ref.name)
+        former, entry = self._ledger.tenant_of(ref.name), self._ledger.entry(ref.name)
         self._ledger.note(ref.name, body)
+        if body is None and entry is not None and entry.plan is not None:
+            self._queue.add(Ref(TENANT_PLANS, "", entry.plan.name))  # its slot is free
         tenant = self._ledger.tenant_of(ref.name) or former
         self._queue.add(ref)
         if tenant is not None:
@@ -160,6 +170,11 @@ def _secrets_of(spec: Json) -> set[str]:
     """The Secrets of its workspace that a Tenant takes something from."""
     sources = [*(spec.get("envFrom") or ()), (spec.get("database") or {}).get("external") or {}]
     return {source["secretRef"]["name"] for source in sources if "secretRef" in source}
+
+
+def _plan_of(revision: str) -> Ref:
+    """The plan of a revision, by its name: `<plan>-<hash>`."""
+    return Ref(TENANT_PLANS, "", revision.rpartition("-")[0])
 
 
 def _ref(resource: Resource, body: Json) -> Ref:
