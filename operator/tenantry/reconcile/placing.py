@@ -22,7 +22,7 @@ from tenantry.ports import Target
 from tenantry.reconcile.database import choose_server
 from tenantry.reconcile.external import MODE as EXTERNAL
 from tenantry.reconcile.namespace import check_name
-from tenantry.reconcile.records import adopt, check_predecessors, create_record, find_record, swap
+from tenantry.reconcile.records import adopt, check_predecessors, create_record, find_record, spec_change, swap
 from tenantry.reconcile.traces import record_of_traces, search
 from tenantry.reconcile.workspace import Workspace, identify
 from tenantry.reconcile.world import World
@@ -109,7 +109,9 @@ class Placing:
             host=pinned_default_host(cluster.spec, identity),
         )
         database = database or self._pin_database(tenant, cluster, workspace, identity, mixed)
-        return await create_record(world, tenant.metadata.uid, identity, pinned, database, mixed.deletion)
+        return await create_record(
+            world, tenant.metadata.uid, identity, pinned, database, mixed.deletion, applied=tenant
+        )
 
     def _pin_database(
         self, tenant: Tenant, cluster: Cluster, workspace: Workspace, identity: TenantIdentity, mixed: Effective
@@ -156,7 +158,8 @@ class Placing:
         if pinned.mode != "None" and not (pinned.mode == EXTERNAL and mixed.mode == "None"):
             raise _database_moved(f"spec.database.mode: {mixed.mode} is not {pinned.mode}, in which", mixed.mode)
         database = self._pin_database(tenant, cluster, workspace, record.identity, mixed)
-        return await swap(self._world, record, {"database": database.model_dump(by_alias=True, mode="json")})
+        change = {"database": database.model_dump(by_alias=True, mode="json"), **spec_change(tenant, record)}
+        return await swap(self._world, record, change)
 
     def _plan(self, tenant: Tenant, workspace: Workspace) -> tuple[str, TenantPlanSpec]:
         name = tenant.spec.plan or DEFAULT_PLAN

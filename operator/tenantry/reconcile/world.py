@@ -39,6 +39,7 @@ class World:
         live: What the watches on the management cluster have seen.
         token: Makes a password: random, from the `secrets` module.
         jitter: Spreads a time in seconds so that many objects do not come due together.
+        rehearsal: Nothing of what is done here is really done, and must not be told as done.
     """
 
     settings: Settings
@@ -53,3 +54,4 @@ class World:
     wake: Wake
     token: Callable[[], str]
     jitter: Callable[[float], float]
+    rehearsal: bool = False
