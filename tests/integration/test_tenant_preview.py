@@ -15,6 +15,8 @@ from tenantry.api.names import (
     ANNOTATION_ROTATE_CREDENTIALS,
     LABEL_CLAIM,
     LABEL_TASK,
+    OPERATOR_SERVICE_ACCOUNT,
+    SYSTEM_NAMESPACE,
     TENANT_FINALIZER,
 )
 from tenantry.api.resources import DEPLOYMENTS, NAMESPACES, NETWORK_POLICIES, RESOURCE_QUOTAS, TENANT_RECORDS, TENANTS
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 
 Json = dict[str, Any]
 
+OPERATOR = f"system:serviceaccount:{SYSTEM_NAMESPACE}:{OPERATOR_SERVICE_ACCOUNT}"
 SHARED = {"mode": "Shared"}
 ADMIN = {"role": "Admin", "subjects": [{"kind": "User", "name": "anna"}]}
 VIEW = {"role": "View", "subjects": [{"kind": "Group", "name": "staff"}]}
@@ -135,6 +138,7 @@ def test_what_is_foretold_is_what_happens_when_the_annotation_is_taken_off_and_n
     workbench.apply(workbench.tenant(**old))
     applied(workbench)
     before = contents(workbench, where)
+    mark = workbench.stage.target.audit_mark()
     preview = hold(workbench, **new)
     tenant = workbench.get()
     assert (condition(tenant)["status"], condition(tenant)["reason"]) == ("True", "DryRun")
@@ -143,6 +147,12 @@ def test_what_is_foretold_is_what_happens_when_the_annotation_is_taken_off_and_n
     wait_for(lambda: workbench.get()["status"].get("lastHandledReconcileAt"), "it is looked at again")
     assert contents(workbench, where) == before, "nothing was changed"
     assert workbench.get()["status"]["preview"] == preview, "the same change is told in the same way"
+    asked = [
+        entry
+        for entry in workbench.stage.target.audit_entries(after=mark)
+        if entry.user == OPERATOR and entry.is_write and where.namespace in (entry.namespace, entry.name)
+    ]
+    assert [entry.uri for entry in asked if "dryRun=All" not in entry.uri] == []
     annotate(workbench, None)
     applied(workbench)
     real = happened(before, contents(workbench, where))

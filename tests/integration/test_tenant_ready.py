@@ -193,6 +193,8 @@ def test_the_record_is_written_before_anything_on_the_target_and_pins_where_the_
             "id": server["status"]["systemIdentifier"],
             "name": where.database,
         },
+        "lastSpec": tenant["spec"],
+        "lastGeneration": 1,
     }
 
 
