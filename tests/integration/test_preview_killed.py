@@ -118,7 +118,8 @@ def test_the_command_shows_what_is_held_and_says_where_nothing_is(lab: Lab, shop
     ]
     for form, parse in (("json", json.loads), ("yaml", yaml.safe_load)):
         assert parse(command(lab, "preview", name, "-o", form).stdout)["dataLoss"] is True
-    assert 'tenants.tenantry.io "none" not found' in command(lab, "preview", f"{shop.name}/none", code=1).stderr
+    none = command(lab, "preview", f"{shop.name}/none", code=1).stderr
+    assert none == f"Error: there is no Tenant {shop.name}/none\n"
     assert "say WORKSPACE/NAME" in command(lab, "preview", "acme", code=2).stderr
     lab.operator.kill()
     shop.apply("acme", env={"LEVEL": "higher"})

@@ -19,7 +19,7 @@ from tenantry.cli.connecting import ManagementClient, carried_out, connected, co
 from tenantry.cli.departed import table
 from tenantry.cli.manifests import as_json, as_yaml
 from tenantry.cli.planning import JoinError
-from tenantry.ports import Json
+from tenantry.ports import Json, NotFoundError
 
 HEADINGS: Final = ("ACTION", "WHAT", "DETAIL")
 POLL: Final = 0.3
@@ -65,7 +65,10 @@ async def _seen(client: ManagementClient, ref: Ref, patience: float) -> Json:
     end = time.monotonic() + patience
     while True:
         with client.asking():
-            body = await client.get(ref)
+            try:
+                body = await client.get(ref)
+            except NotFoundError:
+                raise JoinError(f"there is no {ref}") from None
         tenant = Tenant.model_validate(body)
         if not tenant.dry_run or _is_judged(tenant) or not patience:
             return body
@@ -107,7 +110,7 @@ def _lines(tenant: Tenant) -> Iterator[str]:
 
 
 def _sections(found: Preview) -> Iterator[str]:
-    yield f"It {found.message}"
+    yield f"It {_line(found.message)}"
     if found.data_loss_reasons:
         yield "\nDATA LOSS"
         yield from (f"  {_line(reason)}" for reason in found.data_loss_reasons)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import replace
 from typing import Any
 
 from tenantry.api.effective import Effective
@@ -48,15 +47,20 @@ class Rehearsal:
         self._targets = RehearsedTargets(world.targets)
         live = RehearsedLive(world.live, self._management)
         silent = _Silent()
-        self.world = replace(
-            world,
+        # Each port by name, and not `replace`: a new one must be thought of here before a rehearsal can use it.
+        self.world = World(
+            settings=world.settings,
             management=RehearsedKube(world.management, live, self._management, asks=False),
             live=live,
             ledger=_FixedLedger(world.ledger),
             targets=self._targets,
             servers=RehearsedServers(world.servers, self._steps),
+            clock=world.clock,
+            dns=world.dns,
             events=silent,
             wake=silent,
+            token=world.token,
+            jitter=world.jitter,
             rehearsal=True,
         )
 
