@@ -19,7 +19,7 @@ from tenantry.api.resources import CONFIG_MAPS, RESOURCE_QUOTAS, SECRETS, Ref
 from tenantry.api.tenantrecord import PinnedDatabase, PinnedDeletion, TenantRecordSpec
 from tenantry.decide.conditions import GOOD, PENDING, Outcome
 from tenantry.decide.drift import desired_hash
-from tenantry.decide.preview import Intent, Write, changed_fields, held_outcome, items_of, preview_of
+from tenantry.decide.preview import Intent, Write, changed_fields, held_outcome, items_of, limit_items, preview_of
 from tenantry.desired.blueprint import Blueprint
 from tenantry.reconcile.apply import ref_of
 
@@ -129,6 +129,20 @@ def test_a_change_tells_from_what_to_what_and_another_spelling_of_a_quantity_is_
     (long,) = items_of([Write(ref, before, quota(**{f"name-{each}": "1" for each in range(99)}))])
     assert len(long.detail) == MAX_DETAIL
     assert long.detail.endswith("…")
+
+
+limit_maps = st.dictionaries(st.sampled_from("ABC"), st.sampled_from(["0", "1", "2"]))
+
+
+@calmly
+@given(limit_maps, limit_maps)
+def test_the_limits_that_become_others_are_told(before: dict[str, str], after: dict[str, str]) -> None:
+    told = {each.what: (each.action, each.detail) for each in limit_items(before, after)}
+    expected = {f"Limit {name}": ("Create", after[name]) for name in after.keys() - before.keys()}
+    expected |= {f"Limit {name}": ("Delete", before[name]) for name in before.keys() - after.keys()}
+    both = (name for name in before.keys() & after.keys() if before[name] != after[name])
+    expected |= {f"Limit {name}": ("Change", f"{before[name]} -> {after[name]}") for name in both}
+    assert told == expected
 
 
 @pytest.mark.parametrize(

@@ -61,6 +61,7 @@ class Intent:
         before: The record's spec as it is; None where there is no record.
         after: As it would be; None where nothing got so far.
         outcomes: How each concern would end.
+        limits: What the tenant is given as limits, before and after; no secrets.
     """
 
     writes: Sequence[Write] = ()
@@ -68,6 +69,7 @@ class Intent:
     before: TenantRecordSpec | None = None
     after: TenantRecordSpec | None = None
     outcomes: Mapping[ConditionType, Outcome] = field(default_factory=dict)
+    limits: tuple[Mapping[str, str], Mapping[str, str]] = ({}, {})
 
 
 # --- items --------------------------------------------------------------------------------------------------------
@@ -84,6 +86,18 @@ def _item(write: Write) -> PreviewItem | None:
         return item("Delete", what) if write.before is not None else None
     changes = list(_changes(write.before, write.after))
     return item("Change", what, _told(write, changes)) if changes else None
+
+
+def limit_items(before: Mapping[str, str], after: Mapping[str, str]) -> list[PreviewItem]:
+    """The limits that become others: in `tenant-env` they can't be told from what is secret, here they can."""
+    found = []
+    for name in sorted(before.keys() | after.keys()):
+        old, new = before.get(name), after.get(name)
+        if old is None or new is None:
+            found.append(item("Delete" if new is None else "Create", f"Limit {name}", str(old or new)))
+        elif old != new:
+            found.append(item("Change", f"Limit {name}", f"{old} -> {new}"))
+    return found
 
 
 def item(action: Action, what: str, detail: str = "") -> PreviewItem:
@@ -213,7 +227,8 @@ def preview_of(intent: Intent, *, generation: int, before: Json, after: Json) ->
         before: The spec that was applied last, as JSON; empty where there is none.
         after: The one that is held.
     """
-    items = sorted([*items_of(intent.writes), *intent.steps], key=lambda each: (_ORDER.index(each.action), each.what))
+    told = [*items_of(intent.writes), *intent.steps, *limit_items(*intent.limits)]
+    items = sorted(told, key=lambda each: (_ORDER.index(each.action), each.what))
     lost = losses(intent, items, before, after)
     refusals = refusals_of(intent.outcomes)
     counts = {action: sum(each.action == action for each in items) for action in _ORDER}

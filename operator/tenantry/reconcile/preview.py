@@ -81,7 +81,11 @@ async def _rehearsed(
     before, after = rehearsal.records()
     if before is None and (record := own_record(world, tenant)) is not None:
         before = record.spec
-    return Intent(rehearsal.writes(), rehearsal.steps(), before, after, report.outcomes), report.answered
+    gets: Mapping[str, str] = report.effective.limits if report.effective else {}
+    had = former.limits if former is not None else {}
+    if report.effective is None or (former is None and before is not None):
+        had = gets  # none would change, or it is not known which do
+    return Intent(rehearsal.writes(), rehearsal.steps(), before, after, report.outcomes, (had, gets)), report.answered
 
 
 def _applying(tenant: Tenant) -> Tenant:
