@@ -194,6 +194,8 @@ def test_the_record_is_written_before_anything_on_the_target_and_pins_where_the_
             "name": where.database,
         },
         "plan": {"name": PLAN, "revision": tenant["status"]["effective"]["planRevision"], "wasReady": False},
+        "lastSpec": tenant["spec"],
+        "lastGeneration": 1,
     }
 
 

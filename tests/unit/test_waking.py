@@ -180,3 +180,19 @@ def test_reconcilers_wake_by_name_by_kind_and_by_place(act: Callable[[Waker], No
     scene = Scene()
     act(scene.waker)
     assert scene.woken() == woken
+
+
+def test_while_a_change_is_held_the_tenant_hears_of_what_its_applied_spec_names_and_of_what_the_held_one_does() -> None:
+    scene = Scene()
+    held = body(TENANTS, "acme", "shop", version="2", plan="new", envFrom=[{"secretRef": {"name": "new"}}])
+    held["metadata"]["annotations"] = {"tenantry.io/dry-run": "true"}
+    name, known = record("acme")
+    last = {"plan": "basic", "envFrom": [{"secretRef": {"name": "old"}}]}
+    scene.see(held)
+    scene.see({**body(TENANT_RECORDS, name), "spec": {**known["spec"], "lastSpec": last}})
+    assert scene.ledger.record_of(Ref(TENANTS, "shop", "acme")) == name
+    assert scene.change(SECRETS, "old", "shop") == {"Tenant acme"}
+    assert scene.change(SECRETS, "new", "shop") == {"Tenant acme"}
+    assert "Tenant acme" in scene.change(TENANT_PLANS, "basic")
+    assert "Tenant acme" in scene.change(TENANT_PLANS, "new")
+    assert scene.change(SECRETS, "other", "shop") == set()

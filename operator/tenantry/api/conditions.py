@@ -24,6 +24,7 @@ class ConditionType(StrEnum):
     DATABASE_READY = "DatabaseReady"
     SECRETS_READY = "SecretsReady"
     INGRESS_READY = "IngressReady"
+    CHANGE_HELD = "ChangeHeld"
     # Cluster, DatabaseServer
     REACHABLE = "Reachable"
     CREDENTIALS_VALID = "CredentialsValid"
@@ -118,6 +119,10 @@ class Reason(StrEnum):
     UNDELETED = "Undeleted"
     PURGED = "Purged"
     PURGE_BLOCKED = "PurgeBlocked"
+    # dry run
+    DRY_RUN = "DryRun"
+    DRY_RUN_REFUSED = "DryRunRefused"
+    NOTHING_HELD = "NothingHeld"
     # rotation
     ROTATED = "Rotated"
     ROTATION_PENDING = "RotationPending"

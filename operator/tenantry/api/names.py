@@ -107,6 +107,8 @@ ANNOTATION_ADOPT_WORKSPACE: Final = f"{GROUP}/adopt-workspace"
 """On a workspace, set by the platform: the UID of the namespace whose tenants it takes over."""
 ANNOTATION_RESUME_ROLLOUT: Final = f"{GROUP}/resume-rollout"
 """On a TenantPlan: the revision whose rollout goes on in spite of tenants that did not get well on it."""
+ANNOTATION_DRY_RUN: Final = f"{GROUP}/dry-run"
+"""On a Tenant: its changed specs are held and shown in `status.preview`. `"false"` is as if it were not there."""
 ANNOTATION_ROTATE_CREDENTIALS: Final = f"{GROUP}/rotate-credentials"
 """On a Tenant: a time, or `force-` and a time; on its Secret: the last one that was done."""
 

@@ -90,7 +90,12 @@ class TenantRecordSpec(Model):
     expired: bool = Field(False, description="The deletion was the end of an ephemeral tenant's time.")
     purge_after: ShortText | None = Field(None, description="When a deleted tenant is destroyed, at the earliest.")
     last_spec: dict[str, Any] | None = Field(
-        None, description="The Tenant's spec when it was deleted: what an undelete applies again."
+        None,
+        description="The Tenant's spec that was applied last: what a dry run goes on with, and an undelete applies.",
+    )
+    last_generation: Annotated[int, Field(ge=0)] | None = Field(
+        None,
+        description="The generation that lastSpec was; without it that is not known, or was of a former Tenant.",
     )
     message: Text = Field("", description="What a purge waits for, or what was left where.")
 

@@ -13,6 +13,7 @@ from tenantry.api.tenantrecord import PinnedDeletion, RecordState, TenantRecord
 from tenantry.decide.conditions import Outcome
 from tenantry.decide.deletion import departure, pinned_deletion
 from tenantry.decide.halt import Halt, Terminal, Waiting
+from tenantry.decide.merging import merge_patch
 from tenantry.ports import ConflictError, KubeError, NotFoundError
 from tenantry.reconcile.holding import Holding, SettlingError, ends_by_itself
 from tenantry.reconcile.memory import Memory
@@ -126,8 +127,8 @@ class Deletion:
         change: dict[str, Any] = {
             **departure(pinned, now),
             "deletion": pinned.model_dump(by_alias=True, mode="json"),
-            "lastSpec": self._raw_spec(tenant),
             "message": "",
+            **self._last_spec(tenant, record),
         }
         if ends_by_itself(tenant, now):
             change["expired"] = True
@@ -148,9 +149,14 @@ class Deletion:
         except Terminal:
             return record.spec.deletion
 
-    def _raw_spec(self, tenant: Tenant) -> dict[str, Any]:
+    def _last_spec(self, tenant: Tenant, record: TenantRecord) -> dict[str, Any]:
+        """What an undelete is to apply; of a Tenant whose change is held, what was applied before that."""
+        last = record.spec.last_spec
+        if tenant.dry_run and last is not None:
+            return {}
         body = self._world.live.get(tenant.ref)
-        return dict(body["spec"]) if body is not None else tenant.spec.model_dump(by_alias=True, mode="json")
+        spec = body["spec"] if body is not None else tenant.spec.model_dump(by_alias=True, mode="json")
+        return {"lastSpec": merge_patch(last or {}, spec)}
 
     async def _carry_out(self, record: TenantRecord) -> TenantRecord:
         match record.spec.state:
@@ -192,8 +198,8 @@ class Deletion:
     async def _abort(self, tenant: Tenant, record: TenantRecord | None) -> None:
         """Let the Tenant go and touch nothing: what it has runs on, and who applies it again has it back."""
         if record is not None:
-            change = {"state": RecordState.RETAINED.value, "lastSpec": self._raw_spec(tenant), "heldSince": None}
-            await swap(self._world, record, change)
+            change = {"state": RecordState.RETAINED.value, "heldSince": None}
+            await swap(self._world, record, {**change, **self._last_spec(tenant, record)})
         self._tell(tenant, Reason.RETAINED, "its deletion was aborted: what it has runs on without being managed")
         await self._let_go(tenant)
 

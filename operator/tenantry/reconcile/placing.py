@@ -21,7 +21,7 @@ from tenantry.ports import Target
 from tenantry.reconcile.database import choose_server
 from tenantry.reconcile.external import MODE as EXTERNAL
 from tenantry.reconcile.namespace import check_name
-from tenantry.reconcile.records import adopt, check_predecessors, create_record, find_record, swap
+from tenantry.reconcile.records import Pins, adopt, check_predecessors, create_record, find_record, spec_change, swap
 from tenantry.reconcile.terms import Terms, TermsOfTenants
 from tenantry.reconcile.traces import record_of_traces, search
 from tenantry.reconcile.workspace import Workspace, identify
@@ -127,8 +127,8 @@ class Placing:
         )
         database = wanted.database or self._pin_database(tenant, cluster, workspace, identity, mixed)
         await self._terms.claim(wanted.terms, identity)
-        uid, plan = tenant.metadata.uid, wanted.terms.pin
-        return await create_record(world, uid, identity, pinned, database, mixed.deletion, plan=plan)
+        pins = Pins(pinned, database, mixed.deletion, wanted.terms.pin)
+        return await create_record(world, tenant.metadata.uid, identity, pins, applied=tenant)
 
     def _pin_database(
         self, tenant: Tenant, cluster: Cluster, workspace: Workspace, identity: TenantIdentity, mixed: Effective
@@ -175,7 +175,8 @@ class Placing:
         if pinned.mode != "None" and not (pinned.mode == EXTERNAL and mixed.mode == "None"):
             raise _database_moved(f"spec.database.mode: {mixed.mode} is not {pinned.mode}, in which", mixed.mode)
         database = self._pin_database(tenant, cluster, workspace, record.identity, mixed)
-        return await swap(self._world, record, {"database": database.model_dump(by_alias=True, mode="json")})
+        change = {"database": database.model_dump(by_alias=True, mode="json"), **spec_change(tenant, record)}
+        return await swap(self._world, record, change)
 
     def _cluster(self, name: str) -> Cluster:
         body = self._world.live.get(Ref(CLUSTERS, "", name))

@@ -20,7 +20,7 @@ from tenantry.api.tenantrecord import PinnedDatabase, RecordState
 from tenantry.desired.namespace import plan_of
 from tenantry.desired.stamp import bears_stamp
 from tenantry.ports import Json, NotFoundError, Target
-from tenantry.reconcile.records import create_record
+from tenantry.reconcile.records import Pins, create_record
 from tenantry.reconcile.traces import claims_on, fate_of, had_database, pinned_cluster, stamped_namespace
 from tenantry.reconcile.world import World
 
@@ -97,7 +97,8 @@ async def _recover(world: World, target: Target, identity: TenantIdentity, datab
     if not bears_stamp(live, identity):
         return
     pinned = pinned_cluster(target, target.facts, cluster, live, identity)
-    record = await create_record(world, "", identity, pinned, database, fate=fate_of(live), plan=plan_of(live))
+    pins = Pins(pinned, database, plan=plan_of(live))
+    record = await create_record(world, "", identity, pins, fate_of(live))
     logger.warning("%s had no record: made anew from its stamps, %s", identity.tenant_id, record.spec.state)
 
 

@@ -17,7 +17,7 @@ from tenantry.desired.namespace import plan_of
 from tenantry.desired.stamp import bears_stamp
 from tenantry.ports import ClusterFacts, DatabaseError, Json, NotFoundError, Server, Target
 from tenantry.reconcile.external import is_copy
-from tenantry.reconcile.records import Fate, create_record
+from tenantry.reconcile.records import Fate, Pins, create_record
 from tenantry.reconcile.world import World
 
 MAX_INCARNATIONS = 8
@@ -104,8 +104,8 @@ async def had_database(world: World, cluster: PinnedCluster, identity: TenantIde
 async def record_of_traces(world: World, tenant: Tenant, traces: Traces, cluster: PinnedCluster) -> TenantRecord:
     """A lost record, made anew from what bears its stamps."""
     database = traces.database or PinnedDatabase(mode="None")
-    uid, fate, plan = tenant.metadata.uid, traces.fate, traces.plan
-    return await create_record(world, uid, traces.identity, cluster, database, fate=fate, plan=plan)
+    pins = Pins(cluster, database, plan=traces.plan)
+    return await create_record(world, tenant.metadata.uid, traces.identity, pins, traces.fate)
 
 
 def pinned_cluster(

@@ -48,6 +48,7 @@ class World:
         contention: Who waits for what another tenant has.
         endings: Tenants that were removed although they had our finalizer.
         verdicts: What the last passes over the tenants found out.
+        rehearsal: Nothing of what is done here is really done, and must not be told as done.
     """
 
     settings: Settings
@@ -65,3 +66,4 @@ class World:
     contention: Contention = field(default_factory=Contention)
     endings: Endings = field(default_factory=Endings)
     verdicts: Verdicts = field(default_factory=Verdicts)
+    rehearsal: bool = False

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
+from tenantry.api.names import ANNOTATION_DRY_RUN
 from tenantry.api.resources import (
     CLUSTERS,
     CONTROLLER_REVISIONS,
@@ -105,7 +106,9 @@ class Waker:
         elif ref.resource == DATABASE_SERVERS:
             self.tenants_of_server(ref.name)
         elif ref.resource == TENANT_PLANS:
-            self._wake_tenants(lambda tenant: (tenant["spec"].get("plan") or DEFAULT_PLAN) == ref.name)
+            self._wake_tenants(
+                lambda tenant: any((spec.get("plan") or DEFAULT_PLAN) == ref.name for spec in self._specs_of(tenant))
+            )
 
     def _count_tenants(self) -> None:
         """Plans say how many tenants they have; clusters and servers are looked at often enough anyway."""
@@ -127,7 +130,10 @@ class Waker:
             self._platform_secret_changed(ref.name)
             return
         self._wake_tenants(
-            lambda tenant: tenant["metadata"]["namespace"] == ref.namespace and ref.name in _secrets_of(tenant["spec"])
+            lambda tenant: (
+                tenant["metadata"]["namespace"] == ref.namespace
+                and any(ref.name in _secrets_of(spec) for spec in self._specs_of(tenant))
+            )
         )
 
     def _platform_secret_changed(self, name: str) -> None:
@@ -161,6 +167,15 @@ class Waker:
         for body in self.live.all(TENANTS):
             if concerned(body):
                 self._queue.add(_ref(TENANTS, body))
+
+    def _specs_of(self, tenant: Json) -> list[Json]:
+        """Its spec; where that may be held, the one that was applied last, too."""
+        specs: list[Json] = [tenant["spec"]]
+        if ANNOTATION_DRY_RUN in (tenant["metadata"].get("annotations") or {}):
+            record = self._ledger.record_of(_ref(TENANTS, tenant))
+            body = self.live.get(Ref(TENANT_RECORDS, "", record)) if record is not None else None
+            specs.append((body or {}).get("spec", {}).get("lastSpec") or {})
+        return specs
 
     def _tenants(self) -> list[Ref]:
         return [_ref(TENANTS, body) for body in self.live.all(TENANTS)]
