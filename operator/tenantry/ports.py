@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Protocol
@@ -104,6 +104,19 @@ class WatchEvent:
     object: Json
 
 
+class Tunnel(Protocol):
+    """A stream of bytes to a port of a pod. Every call raises only KubeError and its subclasses."""
+
+    async def read(self) -> bytes:
+        """What came next; nothing when the pod's side has ended."""
+
+    async def write(self, data: bytes) -> None:
+        """Send some."""
+
+    async def close(self) -> None:
+        """End it."""
+
+
 class Kube(Protocol):
     """One API server as one identity. Every call has a deadline and raises only KubeError and its subclasses."""
 
@@ -135,6 +148,9 @@ class Kube(Protocol):
 
     async def delete(self, ref: Ref, *, uid: str | None = None, resource_version: str | None = None) -> None:
         """DELETE with preconditions; no error if it is not there. Raises ConflictError if a precondition fails."""
+
+    async def forward(self, pod: Ref, port: int) -> Tunnel:
+        """A connection to a port of a pod, as `kubectl port-forward` makes it."""
 
     async def version(self) -> str:
         """`gitVersion` of the API server, such as `v1.36.3`."""
@@ -535,6 +551,33 @@ class Servers(Protocol):
 
     async def disconnect(self, name: str) -> None:
         """Close it; no error if there is none."""
+
+
+@dataclass(frozen=True, slots=True)
+class OwnServer:
+    """A database server of a tenant's own, which only the tenant's pods can dial.
+
+    Attributes:
+        endpoint: As the tenant's pods reach it; username and password are the operator's role there, which is made
+            where it is missing.
+        superuser: The role that makes it.
+    """
+
+    endpoint: ServerEndpoint
+    superuser: str
+    superuser_password: str = field(repr=False)
+
+
+class OwnServers(Protocol):
+    """Sessions on the servers of tenants' own, each for one use."""
+
+    def open(self, server: OwnServer, dial: Callable[[], Awaitable[Tunnel]]) -> AbstractAsyncContextManager[Server]:
+        """The server, probed, by way of tunnels to its port; closed with all its sessions afterwards.
+
+        Raises (on entering):
+            KubeError: no tunnel came about.
+            DatabaseError: the server refused, or did not answer.
+        """
 
 
 # --- the rest of the world ------------------------------------------------------------------------------------

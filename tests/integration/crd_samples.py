@@ -75,6 +75,7 @@ CHOICES: Final[dict[str, Any]] = {
     "Tenant.spec.placement.cluster": _OMITTED,
     "Tenant.spec.database.mode": "Shared",
     "Tenant.spec.database.external": _OMITTED,
+    "Tenant.spec.database.dedicated": _OMITTED,
     "Tenant.spec.deletion.window": "0s",
     "Tenant.spec.ephemeral.ttl": f"{'0' * 30}1h",
     "Tenant.spec.rotation.interval": f"{'0' * 30}2h",
@@ -146,6 +147,7 @@ def text(length: int, pattern: str, path: str, index: int) -> str:
         plain[1:] + "1",
         "f" * (length - 4) + "/128",
         "{tenant}" + "a" * (length - 8),
+        "a" * (length - 9) + "{version}",
     )
     for candidate in candidates:
         if len(candidate) == length and re.search(pattern, candidate):
@@ -168,8 +170,8 @@ def _one_over(schema: Json, value: Any, path: str) -> Iterator[tuple[str, Any]]:
     if "maxProperties" in schema:
         keys = _keys(schema, path, more=1)
         yield path, value | {keys[-1]: value[keys[0]]}
-        for _, over in _one_over(schema["additionalProperties"], value[keys[0]], f"{path}.*"):
-            yield f"{path}.{keys[0]}", value | {keys[0]: over}
+        for where, over in _one_over(schema["additionalProperties"], value[keys[0]], f"{path}.*"):
+            yield where.replace(f"{path}.*", f"{path}.{keys[0]}", 1), value | {keys[0]: over}
         yield path, {f"{key}0" if key == keys[0] else key: inner for key, inner in value.items()}
     if "maxItems" in schema:
         if not _of_a_fixed_set(schema):

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 import pytest
 from tests.integration.acting import (
     OPERATOR_SUBJECT,
+    OPERATOR_WRITES,
     PODS,
     RBAC,
     Answer,
@@ -166,7 +167,8 @@ REFUSED: dict[str, tuple[str, Attempt]] = {
     "change the time of a CronJob": (OPERATOR_WORKLOADS, by_operator(CRON_JOBS, schedule="* * * * *")),
     "change the strategy of a Deployment": (OPERATOR_WORKLOADS, by_operator(DEPLOYMENTS, minReadySeconds=5)),
     "let more pods of a Job run": (OPERATOR_WORKLOADS, by_operator(JOBS, parallelism=5)),
-    **{f"make a {each.kind}": (RBAC, created(each)) for each in WORKLOADS},
+    **{f"make a {each.kind}": (OPERATOR_WRITES if each == STATEFUL_SETS else RBAC, created(each))
+       for each in WORKLOADS},
     **{f"delete a {each.kind}": (RBAC, deleted(each)) for each in WORKLOADS},
     **{f"replace a {each.kind}": (RBAC, replaced(each)) for each in WORKLOADS},
     "scale by the subresource": (RBAC, lambda s: s.operator.patch(

@@ -10,6 +10,7 @@ from typing import Any, Final
 import pytest
 from tests.integration.crd_samples import KINDS, MINIMAL, Access, Api, Json, merged, namespace_of, root_schema
 
+DEDICATED = {"version": "17", "size": "small", "storage": {"size": "10Gi"}}
 LATER: Final = "is not supported yet: leave it out"
 RESERVED_ENV: Final = (
     "can't set names that start with KUBERNETES_, PG or LD_: programs take orders from them; rename it"
@@ -17,6 +18,7 @@ RESERVED_ENV: Final = (
 IN_BOTH: Final = "a name can't be in both env and limits: limits are delivered as env too; take it out of one"
 ENV_KEY: Final = "each key must be 1 to 128 characters long and of the form ^[A-Za-z_][A-Za-z0-9_]*$"
 QUOTA_KEY: Final = "each key must be 1 to 128 characters long and of the form ^[a-z0-9]([a-z0-9./-]*[a-z0-9])?$"
+SIZE_KEY: Final = "each key must be 1 to 63 characters long and of the form ^[a-z0-9]([a-z0-9-]*[a-z0-9])?$"
 LABEL_KEY: Final = "each key must be at most 317 characters long"
 EITHER_PLACEMENT: Final = "name either a cluster, or a region and an environment (one of the two is enough)"
 SUBJECTS: Final = "subjects can't start with system: (Kubernetes' own users and groups); name the person or group"
@@ -74,7 +76,12 @@ def tenant_cases() -> Iterator[Case]:
     tier2 = {"tier": "Tier2"}
     yield case("placement", "Tier2 and Tier3 need a placement", tier2, {"tier": "Tier1"})
     yield case("placement", "Tier2 and Tier3 need a placement", {"tier": "Tier3"})
-    yield case("tier", "Tier2 and Tier3 are not supported yet: use Tier1", {**tier2, "placement": {"cluster": "c"}})
+    there = {"placement": {"cluster": "c"}}
+    yield case("tier", "Tier3 is not supported yet: use Tier1 or Tier2", {"tier": "Tier3", **there})
+    own = "Tier2 needs database.mode: Dedicated, a server of its own"
+    promised = {**tier2, **there, "database": {"mode": "Dedicated", "dedicated": DEDICATED}}
+    yield case("database", own, {**tier2, **there, "database": {"mode": "Shared"}}, promised)
+    yield case("database", own, {**tier2, **there}, promised)
     for field in ("proxy", "backup"):
         yield case(field, f"{field} {LATER}", {field: {}}, {field: None})
     ttl = "ttl must be a duration from 1m to 8760h (a year)"
@@ -93,17 +100,26 @@ def tenant_cases() -> Iterator[Case]:
     goes_with = "shared goes with mode: Shared only"
     yield case("database.shared", goes_with, {"database": server}, {"database": {"mode": "Shared", **server}})
     yield case("database.shared", goes_with, {"database": {"mode": "None", **server}}, {"database": {"mode": "None"}})
-    dedicated = "mode: Dedicated is not supported yet: use Shared, External or None"
-    yield case("database.mode", dedicated, {"database": {"mode": "Dedicated"}}, {"database": {"mode": "Shared"}})
-    yield case(
-        "database.dedicated", "dedicated is not supported yet: use mode: Shared", {"database": {"dedicated": {}}}
-    )
+    yield from dedicated_cases()
     yield case("database.externalAccess", f"externalAccess {LATER}", {"database": {"externalAccess": {}}})
     year = "window can be at most 8760h (a year)"
     yield case("deletion.window", year, {"deletion": {"window": "8760h1s"}}, {"deletion": {"window": "8760h"}})
     final = "finalBackup is not supported yet: use false"
     yield case("deletion.finalBackup", final, {"deletion": {"finalBackup": True}}, {"deletion": {"finalBackup": False}})
     yield from rotation_cases()
+
+
+def dedicated_cases() -> Iterator[Case]:
+    def case(field: str, message: str, refused: Json, accepted: Json) -> Case:
+        return Case("Tenant", f"spec.{field}", message, {"database": refused}, {"database": accepted})
+
+    own = {"mode": "Dedicated", "dedicated": DEDICATED}
+    goes_with = "dedicated must be set with mode: Dedicated, and goes with no other mode"
+    yield case("database.dedicated", goes_with, {"mode": "Dedicated"}, own)
+    yield case("database.dedicated", goes_with, {**own, "mode": "Shared"}, {"mode": "Shared"})
+    more = "instances: more than 1 is not supported yet, for it takes an operator of databases: use 1"
+    two = {**own, "dedicated": {**DEDICATED, "instances": 2}}
+    yield case("database.dedicated.instances", more, two, {**own, "dedicated": {**DEDICATED, "instances": 1}})
 
 
 def external_cases() -> Iterator[Case]:
@@ -158,12 +174,13 @@ def env_cases(kind: str) -> Iterator[Case]:
 
 
 def plan_cases() -> Iterator[Case]:
-    for field in ("sizes", "backup"):
-        yield Case("TenantPlan", f"spec.{field}", f"{field} {LATER}", {field: {}}, {field: None})
+    yield Case("TenantPlan", "spec.backup", f"backup {LATER}", {"backup": {}}, {"backup": None})
     yield from plan_deletion_cases()
     yield from env_cases("TenantPlan")
     cpu = {"requests.cpu": "1", "count/configmaps": 2}
     ceilings = {"ceilings": {"quota": cpu, "limits": {"A": "1"}}}
+    size = {"cpu": 1, "memory": "1Gi"}
+    yield Case("TenantPlan", "spec.sizes", SIZE_KEY, {"sizes": {"Big": size}}, {"sizes": {"big": size}})
     yield Case("TenantPlan", "spec.quota.hard", QUOTA_KEY, {"quota": {"hard": {"cpu.": 1}}}, {"quota": {"hard": cpu}})
     yield Case("TenantPlan", "spec.ceilings.quota", QUOTA_KEY, {"ceilings": {"quota": {"CPU": 1}}}, ceilings)
     yield Case("TenantPlan", "spec.ceilings.limits", ENV_KEY, {"ceilings": {"limits": {"a.b": "1"}}}, ceilings)
@@ -241,6 +258,19 @@ KUBECONFIG: Final = (
     "kubeconfigSecretRef can't be added or removed later: a Cluster is either the management cluster itself or another "
     "one; register the other cluster under another name",
 )
+VERSION: Final = (
+    "Tenant",
+    "spec.database.dedicated.version",
+    "version can't be changed, for another major version can't read the data: make another Tenant and copy the data",
+)
+STORAGE: Final = (
+    "Tenant",
+    "spec.database.dedicated.storage",
+    "storage can't be changed, for volumes of a StatefulSet stay as they were made: make another Tenant and copy the "
+    "data",
+)
+OWN: Final = {"database": {"mode": "Dedicated", "dedicated": DEDICATED}}
+LARGE: Final = {"database": {"dedicated": {"size": "large"}}}
 SHORT: Final = {"ephemeral": {"ttl": "1h"}}
 OTHER_SECRET: Final = {"kubeconfigSecretRef": {"name": "new"}}
 SECRET: Final = {"kubeconfigSecretRef": {"name": "kc"}}
@@ -248,6 +278,8 @@ CHANGES: Final = (
     Change(*EPHEMERAL, stored=SHORT, refused={"ephemeral": {"ttl": "2h"}}, accepted={"displayName": "new"}),
     Change(*EPHEMERAL, stored=SHORT, refused={"ephemeral": None}, accepted={"displayName": "new"}),
     Change(*EPHEMERAL, stored={}, refused=SHORT, accepted={"displayName": "new"}),
+    Change(*VERSION, stored=OWN, refused={"database": {"dedicated": {"version": "18"}}}, accepted=LARGE),
+    Change(*STORAGE, stored=OWN, refused={"database": {"dedicated": {"storage": {"size": "9Gi"}}}}, accepted=LARGE),
     Change(*KUBECONFIG, stored=SECRET, refused={"kubeconfigSecretRef": None}, accepted=OTHER_SECRET),
     Change(*KUBECONFIG, stored={}, refused=SECRET, accepted={"unschedulable": True}),
 )  # fmt: skip

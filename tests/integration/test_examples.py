@@ -16,9 +16,12 @@ from typing import TYPE_CHECKING, Any, Final
 import psycopg
 import pytest
 import yaml
+from psycopg.conninfo import make_conninfo
 from tests.controlplane.access import KubectlError
+from tests.controlplane.postgres_binaries import wheel_binaries
 from tests.demo.quickstart import FOLDER as QUICKSTART
 from tests.demo.quickstart import PLATFORM
+from tests.integration.node import Node
 from tests.integration.tenants import Whereabouts, condition, wait_for
 from tests.scene.stage import DOMAIN
 from tests.scene.zone import publish
@@ -365,8 +368,23 @@ def a_change_is_held_and_foretold_until_the_annotation_goes(example: Example) ->
     assert not held()
 
 
+def a_tenant_has_a_database_server_of_its_own(example: Example) -> None:
+    bench, where = example.workbench, example.workbench.whereabouts("alone")
+    example.apply("plan.yaml")
+    with Node(bench.stage.target, bench.prefix, wheel_binaries()) as node:
+        node.look_after(where.namespace)
+        example.apply("tenant.yaml")
+        bench.ready("alone", seconds=EPHEMERAL_SECONDS)
+        given = bench.secret(where, "tenant-database")
+        assert given["host"] == f"tenant-postgres.{where.namespace}.svc"
+        there = make_conninfo(given["uri"], hostaddr="127.0.0.1", port=node.port(where.namespace))
+        with psycopg.connect(there, connect_timeout=5) as session:
+            assert session.execute("SELECT current_user").fetchall() == [(f"{where.database}_owner",)]
+
+
 EXPECTED: Final[Mapping[str, Callable[[Example], None]]] = MappingProxyType(
     {
+        "dedicated-database": a_tenant_has_a_database_server_of_its_own,
         "deletion": deleted_tenants_are_locked_for_their_windows_and_come_back_with_everything,
         "external-database": a_tenant_uses_a_database_that_is_its_customers_own,
         "ephemeral": a_throw_away_tenant_ends_by_itself_and_leaves_nothing,

@@ -33,6 +33,7 @@ from tests.scene.zone import TxtServer
 
 CLUSTER: Final = "main"
 DOMAIN: Final = "main.example.com"
+POSTGRES_IMAGE: Final = "registry.example.com/postgres:{version}"
 SERVER_18: Final = "pg18"
 SERVER_15: Final = "pg15"
 PLAN: Final = "basic"
@@ -171,6 +172,7 @@ def _register(management: ClusterAccess, target: ClusterAccess, plain: PostgresA
             environment="prod",
             default=True,
             databaseServer=SERVER_18,
+            dedicatedDatabases={"image": POSTGRES_IMAGE},
         ),
         admin_secret(f"{SERVER_18}-admin", plain),
         server_manifest(SERVER_18, plain),

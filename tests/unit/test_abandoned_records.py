@@ -41,7 +41,8 @@ class Scene:
         self.world = World(
             settings=Settings("m", "tenantry-system"), management=cast("Any", _Management(self)), live=port,
             ledger=Ledger(), targets=cast("Any", SimpleNamespace(get=lambda _: cluster)),
-            servers=cast("Any", SimpleNamespace(get=lambda _: postgres)), clock=FakeTime(), dns=nothing, events=port,
+            servers=cast("Any", SimpleNamespace(get=lambda _: postgres)), own_servers=nothing,
+            clock=FakeTime(), dns=nothing, events=port,
             wake=port, token=lambda: "", jitter=float,
         )  # fmt: skip
 

@@ -46,8 +46,8 @@ class Scene:
         nothing = cast("Any", None)
         self.world = World(
             settings=Settings("m", "tenantry-system"), management=nothing, live=cast("Any", self), ledger=Ledger(),
-            targets=nothing, servers=nothing, clock=FakeTime(), dns=nothing, events=nothing, wake=nothing,
-            token=lambda: "", jitter=float,
+            targets=nothing, servers=nothing, own_servers=nothing, clock=FakeTime(), dns=nothing, events=nothing,
+            wake=nothing, token=lambda: "", jitter=float,
         )  # fmt: skip
 
     def get(self, ref: Ref) -> Json | None:

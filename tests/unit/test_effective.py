@@ -161,8 +161,8 @@ def test_a_quota_above_the_plans_is_refused_with_the_field_and_the_most() -> Non
     assert mix({"quota": {"hard": {"pods": 40}}}, {"overridable": ["quota"]}).quota["pods"] == "40"
 
 
-def test_a_mode_that_is_not_built_yet_is_refused_where_the_plan_gives_it_by_default() -> None:
-    assert "not supported yet" in refusal({}, {"allowedModes": ["Dedicated", "None"]}).message
+def test_without_a_mode_the_plans_first_one_holds() -> None:
+    assert mix({}, {"allowedModes": ["Dedicated", "None"]}).mode == "Dedicated"
     assert mix({"database": {"mode": "None"}}, {"allowedModes": ["Dedicated", "None"]}).mode == "None"
     assert "it has none" in refusal({}, {"allowedModes": []}).message
 

@@ -42,7 +42,8 @@ class Scene:
         nothing = cast("Any", None)
         self.world = World(
             settings=Settings("m", "tenantry-system", rollout=PACE), management=cast("Any", self), live=self.live,
-            ledger=Ledger(), targets=nothing, servers=nothing, clock=self.time, dns=nothing, events=nothing,
+            ledger=Ledger(), targets=nothing, servers=nothing, own_servers=nothing, clock=self.time, dns=nothing,
+            events=nothing,
             wake=cast("Any", self), token=lambda: "", jitter=float,
         )  # fmt: skip
         self._versions = 0

@@ -35,6 +35,8 @@ NAMESPACE_TEMPLATE_PATTERN: Final = rf"^{_IN_NAMESPACE}\{{tenant\}}{_IN_NAMESPAC
 _IN_HOST = r"([a-z0-9.-]|\{(workspace|tenant|tenantHash|domain)\})*"
 HOST_TEMPLATE_PATTERN: Final = rf"^{_IN_HOST}\{{(tenant|tenantHash)\}}{_IN_HOST}$"
 _DNS_LABEL = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
+_IMAGE_CHARACTER = r"([A-Za-z0-9._/:@-]|\{version\})"
+IMAGE_PATTERN: Final = rf"^[a-z0-9]{_IMAGE_CHARACTER}*\{{version\}}{_IMAGE_CHARACTER}*$"
 DOMAIN_PATTERN: Final = rf"^({_DNS_LABEL}\.)*{_DNS_LABEL}$"
 
 
@@ -109,6 +111,18 @@ class ClusterIngress(Model):
     )
 
 
+class DedicatedDatabases(Model):
+    """Database servers of the tenants' own on this cluster."""
+
+    image: Annotated[str, Field(min_length=1, max_length=512, pattern=IMAGE_PATTERN)] = Field(
+        description="Where the target pulls PostgreSQL from; {version} becomes the tenant's major version. It has sh, "
+        "initdb, postgres, pg_ctl, pg_controldata and pg_isready in its PATH, as the official image has."
+    )
+    user: Annotated[int, Field(ge=1, le=2147483647)] = Field(
+        999, description="The user and group that the server runs as: 999 in the official image on Debian."
+    )
+
+
 class ClusterSpec(Model):
     """A target cluster as the platform team wants it used."""
 
@@ -166,6 +180,9 @@ class ClusterSpec(Model):
     ) = None
     database_server: ObjectName | None = Field(None, description="The DatabaseServer of its tenants by default.")
     backup_store: ObjectName | None = None
+    dedicated_databases: DedicatedDatabases | None = Field(
+        None, description="Without it no tenant here gets database.mode: Dedicated."
+    )
 
 
 class ClusterStatus(Model):

@@ -86,6 +86,8 @@ class Reason(StrEnum):
     NOT_VERIFIED = "NotVerified"
     DATABASE_SECRET_INVALID = "DatabaseSecretInvalid"
     HOST_NOT_RESOLVED = "HostNotResolved"
+    DEDICATED_NOT_OFFERED = "DedicatedNotOffered"
+    DATABASE_STARTING = "DatabaseStarting"
     # secrets
     SECRET_NOT_FOUND = "SecretNotFound"
     ENV_INVALID = "EnvInvalid"

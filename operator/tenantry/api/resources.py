@@ -92,6 +92,10 @@ TENANT_PLANS: Final = Resource(GROUP, VERSION, "TenantPlan", "tenantplans", name
 CLUSTERS: Final = Resource(GROUP, VERSION, "Cluster", "clusters", namespaced=False)
 DATABASE_SERVERS: Final = Resource(GROUP, VERSION, "DatabaseServer", "databaseservers", namespaced=False)
 
+SERVICES: Final = Resource("", "v1", "Service", "services")
+PODS: Final = Resource("", "v1", "Pod", "pods")
+VOLUME_CLAIMS: Final = Resource("", "v1", "PersistentVolumeClaim", "persistentvolumeclaims")
+
 WATCHED_ON_TARGETS: Final = (
     NAMESPACES,
     RESOURCE_QUOTAS,
@@ -101,11 +105,14 @@ WATCHED_ON_TARGETS: Final = (
     ROLE_BINDINGS,
     CONFIG_MAPS,
     INGRESSES,
+    SERVICES,
+    STATEFUL_SETS,
 )
-"""The non-secret kinds that are listed and watched by stamp on each target."""
+"""The non-secret kinds that are listed and watched by stamp on each target. What of them is wanted no more is deleted:
+so volume claims are not among them."""
 
 WORKLOADS: Final = (CRON_JOBS, JOBS, DEPLOYMENTS, STATEFUL_SETS, REPLICA_SETS, REPLICATION_CONTROLLERS)
-"""What a tenant runs: made by the tenant and never by us, so not among the kinds that are applied (below)."""
+"""What a tenant runs, made by the tenant; but for the StatefulSet of a Dedicated database, which is ours."""
 
 RESOURCES_BY_KIND: Final = {
     (resource.api_version, resource.kind): resource

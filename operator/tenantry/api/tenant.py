@@ -146,9 +146,15 @@ class TenantSpec(Model):
                 ".placement",
             ),
             Rule(
-                "!has(self.tier) || self.tier == 'Tier1'",
-                "Tier2 and Tier3 are not supported yet: use Tier1",
+                "!has(self.tier) || self.tier != 'Tier3'",
+                "Tier3 is not supported yet: use Tier1 or Tier2",
                 ".tier",
+            ),
+            Rule(
+                "!has(self.tier) || self.tier != 'Tier2' || "
+                "(has(self.database) && has(self.database.mode) && self.database.mode == 'Dedicated')",
+                "Tier2 needs database.mode: Dedicated, a server of its own",
+                ".database",
             ),
             Rule(
                 "!has(self.database) || !has(self.database.mode) || self.database.mode != 'External' || "

@@ -15,6 +15,7 @@ from tenantry.api.base import (
     Duration,
     Host,
     Kind,
+    Label,
     Model,
     ObjectMeta,
     Quantity,
@@ -148,6 +149,13 @@ class PlanDeletion(Model):
     final_backup: bool | None = None
 
 
+class Size(Model):
+    """What a server of a tenant's own gets: as request and as limit."""
+
+    cpu: Quantity
+    memory: Quantity
+
+
 class Rollout(Model):
     """How a change of the plan reaches its tenants."""
 
@@ -162,7 +170,6 @@ class TenantPlanSpec(Model):
 
     model_config = ConfigDict(
         json_schema_extra=rules(
-            not_yet("sizes"),
             not_yet("backup"),
             reserved_env("env"),
             reserved_env("limits"),
@@ -211,7 +218,9 @@ class TenantPlanSpec(Model):
         default=[],
         description="Custom hosts that need no proof; *.example.com stands for every host under example.com.",
     )
-    sizes: dict[str, Any] | None = None
+    sizes: Annotated[dict[Label, Size], Field(max_length=16)] = Field(
+        default={}, description="Of the servers of tenants with database.mode: Dedicated, by name."
+    )
     backup: dict[str, Any] | None = None
     deletion: PlanDeletion = PlanDeletion()
     rollout: Rollout | None = None

@@ -12,6 +12,8 @@ from tenantry.api.names import ANNOTATION_DESIRED_HASH
 from tenantry.decide.quantities import same_quantity
 
 _QUANTITY_FIELDS = frozenset({"hard", "default", "defaultRequest", "max", "min", "requests", "limits"})
+_FULL_OF_DEFAULTS = frozenset({"StatefulSet"})
+"""Its pod template has lists of objects with many fields, more with each Kubernetes version, that we don't say."""
 _SELECTORS = frozenset({"podSelector", "namespaceSelector"})
 """Merged as a whole by the API server. In a list of peers an empty one selects everything, a missing one nothing."""
 
@@ -39,7 +41,18 @@ def with_desired_hash(body: dict[str, Any]) -> dict[str, Any]:
 
 def in_sync(desired: Mapping[str, Any], live: Mapping[str, Any]) -> bool:
     """Whether nothing has to be written: every desired field is live (the digest annotation among them)."""
+    if desired.get("kind") in _FULL_OF_DEFAULTS:
+        desired, live = _keyed(desired), _keyed(live)
     return _contained(desired, live, quantities=False, whole=False)
+
+
+def _keyed(value: Any) -> Any:
+    """The same with every list of objects as a map by position, in which the API server may add what it likes."""
+    if isinstance(value, Mapping):
+        return {key: _keyed(item) for key, item in value.items()}
+    if isinstance(value, list) and any(isinstance(item, Mapping) for item in value):
+        return {"length": len(value), **{str(place): _keyed(item) for place, item in enumerate(value)}}
+    return value
 
 
 def _contained(desired: Any, live: Any, *, quantities: bool, whole: bool) -> bool:

@@ -15,8 +15,6 @@ from tenantry.decide.halt import Terminal
 from tenantry.decide.quantities import parse_quantity
 
 SERVICE_TYPE_QUOTAS = {"NodePort": "services.nodeports", "LoadBalancer": "services.loadbalancers"}
-BUILT_MODES = ("Shared", "External", "None")
-"""The database modes that there are; the others are refused where a Tenant names them, and here where a plan does."""
 _WHOLE = re.compile(r"[0-9]+")
 _FRACTION = re.compile(r"[0-9]+(\.[0-9]+)?")
 
@@ -78,11 +76,6 @@ def _mode(spec: TenantSpec, plan: str, plan_spec: TenantPlanSpec) -> str:
     if mode not in plan_spec.allowed_modes:
         raise _exceeded(
             f"spec.database.mode: plan {plan!r} does not have {mode}; it has {_listed(plan_spec.allowed_modes)}"
-        )
-    if mode not in BUILT_MODES:
-        raise _exceeded(
-            f"spec.database.mode: {mode}, which plan {plan!r} gives by default, is not supported yet; "
-            f"set one of {_listed(BUILT_MODES)} that the plan has"
         )
     return mode
 

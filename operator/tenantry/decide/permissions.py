@@ -3,7 +3,14 @@
 from __future__ import annotations
 
 from tenantry.api.names import SYSTEM_NAMESPACE
-from tenantry.api.resources import INGRESS_CLASSES, SECRETS, WATCHED_ON_TARGETS, WORKLOADS
+from tenantry.api.resources import (
+    INGRESS_CLASSES,
+    SECRETS,
+    SERVICES,
+    STATEFUL_SETS,
+    WATCHED_ON_TARGETS,
+    WORKLOADS,
+)
 
 Right = tuple[str, str, str, str]
 """Verb, API group, resource, namespace (empty for cluster-wide)."""
@@ -42,4 +49,8 @@ def needed_rights_in(namespace: str) -> tuple[Right, ...]:
         for resource in WORKLOADS
         for verb in ("get", "list", "patch")
     )
-    return secrets + workloads
+    server = (
+        *((verb, SERVICES.group, SERVICES.plural, namespace) for verb in ("create", "patch", "delete")),
+        ("create", STATEFUL_SETS.group, STATEFUL_SETS.plural, namespace),
+    )
+    return secrets + workloads + server

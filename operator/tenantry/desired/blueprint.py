@@ -53,6 +53,7 @@ class Blueprint:
         env: All of `tenant-env`, values of Secrets included.
         database_cidrs: Where the tenant's database is; empty for a tenant without one.
         plan: Which content of which plan `effective` was made from, as its record says.
+        dedicated: The database has a server of its own in the namespace.
     """
 
     identity: TenantIdentity
@@ -66,6 +67,7 @@ class Blueprint:
     database_port: int | None = None
     database_cidrs: tuple[str, ...] = ()
     plan: PinnedPlan | None = None
+    dedicated: bool = False
 
     @property
     def serves(self) -> bool:

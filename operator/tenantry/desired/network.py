@@ -7,6 +7,7 @@ from typing import Any
 from tenantry.api.identity import TenantIdentity
 from tenantry.api.resources import NETWORK_POLICIES
 from tenantry.desired.blueprint import Blueprint
+from tenantry.desired.dedicated import SELECTOR_OTHERS
 from tenantry.desired.stamp import stamped
 
 ISOLATION = "tenant-isolation"
@@ -80,7 +81,11 @@ def _ingress_controller(blueprint: Blueprint) -> dict[str, Any]:
     controller = blueprint.cluster.ingress.controller_namespace if blueprint.cluster.ingress else None
     peer = {"matchLabels": {"kubernetes.io/metadata.name": controller}} if controller else {}
     return _policy(
-        blueprint, INGRESS_CONTROLLER, policyTypes=["Ingress"], ingress=[{"from": [{"namespaceSelector": peer}]}]
+        blueprint,
+        INGRESS_CONTROLLER,
+        podSelector=_all_but_its_server(blueprint),
+        policyTypes=["Ingress"],
+        ingress=[{"from": [{"namespaceSelector": peer}]}],
     )
 
 
@@ -94,7 +99,12 @@ def _egress(blueprint: Blueprint) -> dict[str, Any]:
                 {"ipBlock": {"cidr": "::/0", "except": list(PRIVATE_V6)}},
             ]
         }
-    return _policy(blueprint, EGRESS, policyTypes=["Egress"], egress=[rule])
+    return _policy(blueprint, EGRESS, podSelector=_all_but_its_server(blueprint), policyTypes=["Egress"], egress=[rule])
+
+
+def _all_but_its_server(blueprint: Blueprint) -> dict[str, Any]:
+    """A Dedicated database is for the namespace alone, and needs nothing from outside."""
+    return SELECTOR_OTHERS if blueprint.dedicated else {}
 
 
 def _database(blueprint: Blueprint, port: int) -> dict[str, Any]:

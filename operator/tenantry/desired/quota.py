@@ -13,6 +13,11 @@ from tenantry.desired.stamp import stamped
 
 OVERHEAD = {"count/configmaps": 2, "configmaps": 2, "count/secrets": 2, "secrets": 2}
 """What the system and the operator put there themselves: kube-root-ca.crt and tenant-info; the two Secrets."""
+DEDICATED_OVERHEAD = {
+    **dict.fromkeys(("count/configmaps", "configmaps", "count/secrets", "secrets", "count/statefulsets.apps"), 1),
+    **dict.fromkeys(("count/services", "services"), 2),
+}
+"""Beside that, for a database server of the tenant's own. Its pod and volume are the tenant's to have room for."""
 
 
 def resource_quota(blueprint: Blueprint) -> dict[str, Any]:
@@ -22,7 +27,9 @@ def resource_quota(blueprint: Blueprint) -> dict[str, Any]:
         blueprint.identity,
         RESOURCE_QUOTA,
         namespace=blueprint.namespace,
-        spec={"hard": {name: _with_overhead(name, value) for name, value in blueprint.effective.quota.items()}},
+        spec={
+            "hard": {name: _with_overhead(name, value, blueprint) for name, value in blueprint.effective.quota.items()}
+        },
     )
 
 
@@ -52,8 +59,8 @@ def limit_range(blueprint: Blueprint) -> dict[str, Any]:
     )
 
 
-def _with_overhead(name: str, value: str) -> str:
-    own = OVERHEAD.get(name, 0)
+def _with_overhead(name: str, value: str, blueprint: Blueprint) -> str:
+    own = OVERHEAD.get(name, 0) + (DEDICATED_OVERHEAD.get(name, 0) if blueprint.dedicated else 0)
     return str(int(value) + own) if own and value.isdigit() else value
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+from contextlib import AsyncExitStack
 from dataclasses import replace
 
 from tenantry.api.conditions import ConditionType, Reason
@@ -33,6 +34,7 @@ from tenantry.desired.stamp import bears_stamp
 from tenantry.ports import Json
 from tenantry.reconcile.apply import Applier
 from tenantry.reconcile.database import DatabaseProvisioning, SharedDatabase
+from tenantry.reconcile.dedicated import AT_REST, DedicatedDatabase, is_dedicated
 from tenantry.reconcile.external import External, Source, is_copy, is_external, look_up, rotation_outcome, source
 from tenantry.reconcile.login import DatabaseLogin
 from tenantry.reconcile.namespace import ensure_namespace
@@ -67,6 +69,10 @@ class Build:
         self._provisioning = DatabaseProvisioning(shared) if shared is not None else None
         self._described = self._description()
         self._external: External | None = None
+        self._dedicated: DedicatedDatabase | None = None
+        if is_dedicated(placed.record):
+            self._dedicated = DedicatedDatabase(world, tenant, placed, self._applier)
+        self._opened = AsyncExitStack()
         self.trusted = False
         self.trusted_secrets: Outcome | None = None
 
@@ -81,13 +87,20 @@ class Build:
             self._tenant.spec.rotation,
             self._shared and (self._shared.wanted, self._shared.server.endpoint),
             _shown(self._described),
+            self._dedicated and self._dedicated.shown,
             self._activity,
         )
         return hashlib.sha256(repr(facts).encode()).hexdigest()
 
     async def run(self, report: Report, database_halt: Halt | None) -> None:
         """Namespace, then what guards it, the database, the Secrets; the quota; what lets people and traffic in."""
+        async with self._opened:
+            await self._run(report, database_halt)
+
+    async def _run(self, report: Report, database_halt: Halt | None) -> None:
         database_halt = database_halt or await self._look_up_external()
+        if self._dedicated is not None:
+            database_halt = self._dedicated.halt
         target, blueprint = self._placed.target, self._blueprint
         noted = self._noted_activity()
         wanted = namespace(blueprint, note(self._activity) or noted)
@@ -108,7 +121,7 @@ class Build:
             guards.append(no_pods(blueprint.identity, blueprint.namespace))
         quota, gates = resource_quota(blueprint), [*tenant_bindings(blueprint), *ingresses(blueprint)]
         secrets = {} if self.trusted or fresh else await self._secrets()
-        provisioning = asyncio.create_task(self._provision_database(database_halt, secrets.get(SECRET_DATABASE)))
+        provisioning = asyncio.create_task(self._provision_database(database_halt, secrets))
         try:
             await self._applier.apply_all(guards)
         finally:
@@ -118,7 +131,8 @@ class Build:
         await self._applier.apply_all(gates)
         if database_halt is None or not blueprint.spec.enabled:
             # Else what the database needs is not known, and must not look unwanted.
-            await self._applier.prune([wanted, binding, *guards, quota, *gates], namespace=blueprint.namespace)
+            own = self._dedicated.kept() if self._dedicated is not None else []
+            await self._applier.prune([wanted, binding, *guards, quota, *gates, *own], namespace=blueprint.namespace)
         if must_settle(noted, self._activity) and not (self.trusted and note(self._activity) == noted):
             await Workloads(target, blueprint.namespace).settle(self._activity)
             await self._note_activity()
@@ -192,22 +206,38 @@ class Build:
             del found[SECRET_DATABASE]
         return found
 
-    async def _provision_database(self, halt: Halt | None, secret: Json | None) -> Outcome:
+    async def _provision_database(self, halt: Halt | None, secrets: dict[str, Json]) -> Outcome:
         if halt is not None:
             return Outcome.of(halt)
         enabled = self._blueprint.spec.enabled
         if self._external is not None:
             return self._external.outcome(enabled=enabled)
+        if self._dedicated is not None:
+            return await self._provision_own(self._dedicated, secrets)
         if self._provisioning is None:
             return Outcome(True, Reason.NOT_WANTED, "mode: None")
         try:
             if not self.trusted:
-                await self._provisioning.provision(secret)
+                await self._provisioning.provision(secrets.get(SECRET_DATABASE))
                 if not enabled:
                     await self._provisioning.lock()
         except Halt as trouble:
             return Outcome.of(trouble)
         return GOOD if enabled else LOGINS_LOCKED
+
+    async def _provision_own(self, dedicated: DedicatedDatabase, secrets: dict[str, Json]) -> Outcome:
+        """A server of the tenant's own: it is brought up, and then provisioned as a shared one is."""
+        try:
+            await dedicated.bring_up(None if self.trusted else secrets)
+            if not self._blueprint.spec.enabled:
+                return AT_REST
+            if not self.trusted:
+                opened = await self._opened.enter_async_context(dedicated.open(secrets))
+                self._provisioning = DatabaseProvisioning(opened)
+                await self._provisioning.provision(secrets.get(SECRET_DATABASE))
+        except Halt as trouble:
+            return Outcome.of(trouble)
+        return GOOD
 
     async def _write_secrets(self, report: Report, database: Outcome, secrets: dict[str, Json]) -> None:
         written = self.trusted_secrets or GOOD

@@ -30,15 +30,31 @@ CREATING, READY, PARKED, DROPPING = "creating", "ready", "parked", "dropping"
 
 @dataclass(frozen=True, slots=True)
 class SharedDatabase:
-    """A tenant's database and the server it is pinned to."""
+    """A tenant's database and the server it is pinned to.
+
+    Attributes:
+        spec: None of a server of the tenant's own.
+    """
 
     server: Server
-    spec: DatabaseServer
+    spec: DatabaseServer | None
     wanted: WantedDatabase
+
+    @property
+    def where(self) -> str:
+        """The server, for messages."""
+        return f"DatabaseServer {self.server.name!r}" if self.spec is not None else "the tenant's own server"
+
+    @property
+    def max_databases(self) -> int | None:
+        """How many databases the server takes; None for any number."""
+        return self.spec.spec.max_databases if self.spec is not None else None
 
     @property
     def cidrs(self) -> tuple[str, ...]:
         """Where the server is, for the tenant's egress policy."""
+        if self.spec is None:
+            return ()
         if self.spec.spec.cidrs:
             return tuple(self.spec.spec.cidrs)
         address = self.server.address
@@ -156,7 +172,7 @@ class DatabaseProvisioning:
                 return
             await self._make(admin, state)
         except DatabaseUnreachableError as error:
-            raise unreachable(self._shared.server, error) from error
+            raise unreachable(self._shared, error) from error
         except DatabaseError as error:
             raise refused(error) from error
 
@@ -169,7 +185,7 @@ class DatabaseProvisioning:
         try:
             await self._shared.server.admin.lock_logins(self._shared.wanted)
         except DatabaseUnreachableError as error:
-            raise unreachable(self._shared.server, error) from error
+            raise unreachable(self._shared, error) from error
         except DatabaseError as error:
             raise refused(error) from error
 
@@ -191,19 +207,19 @@ class DatabaseProvisioning:
             raise Terminal(
                 ConditionType.DATABASE_READY,
                 Reason.DATABASE_MISSING,
-                f"database {wanted.database!r} on server {self._shared.server.name!r} is gone, and is never made anew "
+                f"database {wanted.database!r} on {self._shared.where} is gone, and is never made anew "
                 "by itself: restore it under that name, or delete this Tenant and apply it again with the annotation "
                 f"{ANNOTATION_START_FRESH}={wanted.record} to start empty",
             )
 
     async def _make(self, admin: DatabaseAdmin, state: DatabaseState) -> None:
         wanted = self._shared.wanted
-        claim = state.claim or await admin.claim(wanted, max_databases=self._shared.spec.spec.max_databases)
+        claim = state.claim or await admin.claim(wanted, max_databases=self._shared.max_databases)
         if claim is None:
             raise Waiting(
                 ConditionType.DATABASE_READY,
                 Reason.SERVER_FULL,
-                f"DatabaseServer {self._shared.server.name!r} is full: spec.maxDatabases is reached",
+                f"{self._shared.where} is full: spec.maxDatabases is reached",
                 retry_after=60.0,
             )
         if not is_own(claim, wanted):
@@ -217,8 +233,7 @@ class DatabaseProvisioning:
         return Terminal(
             ConditionType.DATABASE_READY,
             Reason.DATABASE_CONFLICT,
-            f"database {wanted.database!r} on server {self._shared.server.name!r} {why}; it is not touched: rename or "
-            "drop it there",
+            f"database {wanted.database!r} on {self._shared.where} {why}; it is not touched: rename or drop it there",
         )
 
 
@@ -237,11 +252,11 @@ def refused(error: DatabaseError) -> Waiting:
     return Waiting(ConditionType.DATABASE_READY, Reason.DATABASE_REFUSED, message, retry_after=30.0)
 
 
-def unreachable(server: Server, error: DatabaseError) -> Waiting:
+def unreachable(shared: SharedDatabase, error: DatabaseError) -> Waiting:
     """The server does not answer."""
     return Waiting(
         ConditionType.DATABASE_READY,
         Reason.SERVER_NOT_READY,
-        f"DatabaseServer {server.name!r} does not answer: {error.message}",
+        f"{shared.where} does not answer: {error.message}",
         retry_after=10.0,
     )

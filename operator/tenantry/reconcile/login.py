@@ -62,7 +62,7 @@ class DatabaseLogin:
                 await self._set(credentials)
             await self._admin.mark(self._shared.wanted, before=CREATING, after=READY)
         except DatabaseUnreachableError as error:
-            raise unreachable(self._shared.server, error) from error
+            raise unreachable(self._shared, error) from error
         except DatabaseError as error:
             raise refused(error) from error
         return await self._rotate(credentials, secret) if secret is not None and not fresh else GOOD

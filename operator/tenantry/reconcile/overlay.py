@@ -20,6 +20,7 @@ from tenantry.ports import (
     Listing,
     LiveObjects,
     NotFoundError,
+    Tunnel,
     WatchEvent,
 )
 from tenantry.reconcile.apply import ref_of
@@ -133,6 +134,10 @@ class RehearsedKube:
         if body is None:
             raise NotFoundError(f"{ref} is not there", status=404)
         return body
+
+    async def forward(self, pod: Ref, port: int) -> Tunnel:
+        """See `Kube`: what is asked through it only reads."""
+        return await self._inner.forward(pod, port)
 
     async def list(self, resource: Resource, *, namespace: str = "", labels: str = "") -> Listing:
         """See `Kube`; of what was written that is taken to have the labels which somebody asks for."""

@@ -7,12 +7,14 @@ from dataclasses import dataclass
 
 from tenantry.api.cluster import Cluster
 from tenantry.api.conditions import ConditionType, Reason
+from tenantry.api.dedicated import MODE as DEDICATED
 from tenantry.api.effective import Effective
 from tenantry.api.identity import TenantIdentity, namespace_name
 from tenantry.api.resources import CLUSTERS, Ref
 from tenantry.api.tenant import Tenant
 from tenantry.api.tenantplan import TenantPlanSpec
 from tenantry.api.tenantrecord import PinnedCluster, PinnedDatabase, TenantRecord
+from tenantry.decide.dedicated import not_described
 from tenantry.decide.effective import effective
 from tenantry.decide.halt import Terminal, Waiting
 from tenantry.decide.hosts import pinned_default_host
@@ -140,6 +142,10 @@ class Placing:
                 f"spec.database: plan {mixed.plan!r} gives mode External by default, and only the spec can name the "
                 "Secret: set mode: External and external.secretRef, or another mode that the plan has",
             )
+        if mixed.mode == DEDICATED:
+            if tenant.spec.database.dedicated is None:
+                raise not_described()
+            return PinnedDatabase(mode=DEDICATED, name=identity.database)
         if mixed.mode != "Shared":
             return PinnedDatabase(mode=mixed.mode)
         shared = tenant.spec.database.shared
@@ -173,7 +179,9 @@ class Placing:
                 raise _database_moved(f"spec.database.shared.server: {shared.server!r} is not {pinned.server!r}, where")
             return record
         if pinned.mode != "None" and not (pinned.mode == EXTERNAL and mixed.mode == "None"):
-            raise _database_moved(f"spec.database.mode: {mixed.mode} is not {pinned.mode}, in which", mixed.mode)
+            raise _database_moved(
+                f"spec.database.mode: {mixed.mode} is not {pinned.mode}, in which", pinned.mode, mixed.mode
+            )
         database = self._pin_database(tenant, cluster, workspace, record.identity, mixed)
         change = {"database": database.model_dump(by_alias=True, mode="json"), **spec_change(tenant, record)}
         return await swap(self._world, record, change)
@@ -210,16 +218,16 @@ class Placing:
         return await record_of_traces(self._world, tenant, traces, traces.cluster), None
 
 
-def _database_moved(what: str, mode: str = "") -> Terminal:
-    way = {
-        EXTERNAL: "; to have the data elsewhere, make another Tenant with mode: External, copy the data, and delete "
-        "this one",
-        "Shared": "; to begin with an empty database of ours, set mode: None first, which lets go of the External one",
-    }
+def _database_moved(what: str, pinned: str = "", mode: str = "") -> Terminal:
+    way = ""
+    if mode not in ("", "None"):
+        way = f"; to have the data elsewhere, make another Tenant with mode: {mode}, copy the data, and delete this one"
+    if pinned == EXTERNAL:
+        way = "; to begin with an empty database of ours, set mode: None first, which lets go of the External one"
     return Terminal(
         ConditionType.DATABASE_READY,
         Reason.MOVE_NOT_SUPPORTED,
-        f"{what} this tenant's data is, and moving a database is not supported yet; set it back{way.get(mode, '')}",
+        f"{what} this tenant's data is, and moving a database is not supported yet; set it back{way}",
     )
 
 

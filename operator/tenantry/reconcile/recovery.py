@@ -21,7 +21,14 @@ from tenantry.desired.namespace import plan_of
 from tenantry.desired.stamp import bears_stamp
 from tenantry.ports import Json, NotFoundError, Target
 from tenantry.reconcile.records import Pins, create_record
-from tenantry.reconcile.traces import claims_on, fate_of, had_database, pinned_cluster, stamped_namespace
+from tenantry.reconcile.traces import (
+    claims_on,
+    dedicated_trace,
+    fate_of,
+    had_database,
+    pinned_cluster,
+    stamped_namespace,
+)
 from tenantry.reconcile.world import World
 
 logger = logging.getLogger(__name__)
@@ -103,7 +110,10 @@ async def _recover(world: World, target: Target, identity: TenantIdentity, datab
 
 
 async def _database_of(world: World, target: Target, identity: TenantIdentity) -> PinnedDatabase | str:
-    """The database that the tenant has claimed; or why that can't be told now."""
+    """The database that the tenant has, or has claimed; or why that can't be told now."""
+    namespace = stamped_namespace(target, identity)
+    if namespace is not None and (own := dedicated_trace(target, namespace, identity)) is not None:
+        return own
     for body in world.live.all(DATABASE_SERVERS):
         name = body["metadata"]["name"]
         server = world.servers.get(name)
@@ -114,7 +124,7 @@ async def _database_of(world: World, target: Target, identity: TenantIdentity) -
             return PinnedDatabase(
                 mode="Shared", server=name, id=server.facts.system_identifier, name=claims[identity.record]
             )
-    live, cluster = stamped_namespace(target, identity), world.live.get(Ref(CLUSTERS, "", target.name))
+    live, cluster = namespace, world.live.get(Ref(CLUSTERS, "", target.name))
     ending = live is not None and fate_of(live).state == RecordState.PURGING
     if live is not None and not ending and cluster is not None and target.facts is not None:
         pinned = pinned_cluster(target, target.facts, cluster, live, identity)

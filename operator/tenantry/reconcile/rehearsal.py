@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
 from typing import Any
 
 from tenantry.api.effective import Effective
@@ -18,11 +18,14 @@ from tenantry.ports import (
     Json,
     Kube,
     LiveObjects,
+    OwnServer,
+    OwnServers,
     Server,
     ServerEndpoint,
     Servers,
     Target,
     Targets,
+    Tunnel,
 )
 from tenantry.reconcile.ledger import Ledger
 from tenantry.reconcile.overlay import Overlay, RehearsedKube, RehearsedLive
@@ -55,6 +58,7 @@ class Rehearsal:
             ledger=_FixedLedger(world.ledger),
             targets=self._targets,
             servers=RehearsedServers(world.servers, self._steps),
+            own_servers=RehearsedOwnServers(world.own_servers, self._steps),
             clock=world.clock,
             dns=world.dns,
             events=silent,
@@ -187,6 +191,20 @@ class RehearsedServers:
 
     async def disconnect(self, name: str) -> None:
         """See `Servers`: no tenant's pass ends a connection."""
+
+
+class RehearsedOwnServers:
+    """Implements `tenantry.ports.OwnServers` over the real ones."""
+
+    def __init__(self, inner: OwnServers, steps: Steps) -> None:
+        self._inner = inner
+        self._steps = steps
+
+    @asynccontextmanager
+    async def open(self, server: OwnServer, dial: Callable[[], Awaitable[Tunnel]]) -> AsyncIterator[Server]:
+        """See `OwnServers`: it is read from, and what would be done on it is told."""
+        async with self._inner.open(server, dial) as real:
+            yield RehearsedServer(real, self._steps)
 
 
 class _FixedLedger(Ledger):

@@ -15,7 +15,6 @@ from tenantry.decide.preview import held_outcome
 from tenantry.decide.rollout import Health
 from tenantry.desired.blueprint import Blueprint
 from tenantry.ports import KubeError, UnreachableError
-from tenantry.reconcile.external import is_external
 from tenantry.reconcile.placing import Placed
 from tenantry.reconcile.result import Result
 from tenantry.reconcile.status import write_status
@@ -199,7 +198,7 @@ class Report:
                 observed_generation=tenant.metadata.generation,
                 last_handled_reconcile_at=tenant.requested_at,
             )
-        has_database = placed.record.spec.database.mode == "Shared" or is_external(placed.record)
+        has_database = placed.record.spec.database.mode != "None"
         return TenantStatus(
             observed_generation=tenant.metadata.generation,
             conditions=conditions,

@@ -20,6 +20,7 @@ from tenantry.reconcile.applied import Hold, hold_of, note_applied, note_suspend
 from tenantry.reconcile.build import Build
 from tenantry.reconcile.contention import LACKS_ROOM, ROOM, hosts_on
 from tenantry.reconcile.database import SharedDatabase, pinned_database
+from tenantry.reconcile.dedicated import is_dedicated
 from tenantry.reconcile.deletion import Deletion
 from tenantry.reconcile.environment import gather_env
 from tenantry.reconcile.holding import expiry_of
@@ -178,6 +179,7 @@ class TenantReconciler:
             database_port=shared.server.endpoint.port if shared else None,
             database_cidrs=shared.cidrs if shared else (),
             plan=placed.terms.pin,
+            dedicated=is_dedicated(placed.record),
         )
         report.serves(blueprint)
         build = Build(world, placed, blueprint, shared, tenant)

@@ -6,13 +6,21 @@ from dataclasses import dataclass, replace
 
 from tenantry.api.base import AllowedWorkspaces
 from tenantry.api.cluster import Cluster
+from tenantry.api.dedicated import MODE as DEDICATED
 from tenantry.api.identity import TenantIdentity
-from tenantry.api.names import ANNOTATION_DELETED_AT, ANNOTATION_PURGE_AFTER, ANNOTATION_STATE, SECRET_DATABASE
-from tenantry.api.resources import CLUSTERS, DATABASE_SERVERS, NAMESPACES, SECRETS, Ref
+from tenantry.api.names import (
+    ANNOTATION_DELETED_AT,
+    ANNOTATION_PURGE_AFTER,
+    ANNOTATION_STATE,
+    POSTGRES,
+    SECRET_DATABASE,
+)
+from tenantry.api.resources import CLUSTERS, CONFIG_MAPS, DATABASE_SERVERS, NAMESPACES, SECRETS, STATEFUL_SETS, Ref
 from tenantry.api.tenant import Tenant
 from tenantry.api.tenantrecord import PinnedCluster, PinnedDatabase, PinnedPlan, RecordState, TenantRecord
 from tenantry.decide.hosts import pinned_default_host
 from tenantry.decide.workspaces import allows
+from tenantry.desired.dedicated import DATABASE_ID_KEY
 from tenantry.desired.namespace import plan_of
 from tenantry.desired.stamp import bears_stamp
 from tenantry.ports import ClusterFacts, DatabaseError, Json, NotFoundError, Server, Target
@@ -58,18 +66,11 @@ async def search(world: World, identity: TenantIdentity) -> Traces:
         for each in incarnations:
             if (live := stamped_namespace(target, each)) is not None:
                 found[each.incarnation] = pinned_cluster(target, target.facts, body, live, each)
+                if (own := dedicated_trace(target, live, each)) is not None:
+                    databases[each.incarnation] = own
                 fates[each.incarnation], plans[each.incarnation] = fate_of(live), plan_of(live)
-    for body in world.live.all(DATABASE_SERVERS):
-        server = world.servers.get(body["metadata"]["name"])
-        claims = await claims_on(server, identity) if server is not None and server.facts is not None else None
-        if server is None or server.facts is None or claims is None:
-            unreachable.append(_shown(body, labels))
-            continue
-        for each in incarnations:
-            if each.record in claims:
-                databases[each.incarnation] = PinnedDatabase(
-                    mode="Shared", server=server.name, id=server.facts.system_identifier, name=claims[each.record]
-                )
+    silent = await _search_servers(world, identity, incarnations, databases)
+    unreachable += [_shown(body, labels) for body in silent]
     last = max([*found, *databases], default=identity.incarnation)
     now = replace(identity, incarnation=last)
     ending = last in fates and fates[last].state == RecordState.PURGING  # its database may be gone before its namespace
@@ -83,6 +84,25 @@ async def search(world: World, identity: TenantIdentity) -> Traces:
         tuple(dict.fromkeys(unreachable)),
         plans.get(last),
     )
+
+
+async def _search_servers(
+    world: World, identity: TenantIdentity, incarnations: list[TenantIdentity], databases: dict[int, PinnedDatabase]
+) -> list[Json]:
+    """Add the databases that are claimed on shared servers, by incarnation; the servers that don't answer."""
+    silent = []
+    for body in world.live.all(DATABASE_SERVERS):
+        server = world.servers.get(body["metadata"]["name"])
+        claims = await claims_on(server, identity) if server is not None and server.facts is not None else None
+        if server is None or server.facts is None or claims is None:
+            silent.append(body)
+            continue
+        for each in incarnations:
+            if each.record in claims:
+                databases[each.incarnation] = PinnedDatabase(
+                    mode="Shared", server=server.name, id=server.facts.system_identifier, name=claims[each.record]
+                )
+    return silent
 
 
 async def had_database(world: World, cluster: PinnedCluster, identity: TenantIdentity) -> bool:
@@ -118,6 +138,16 @@ def pinned_cluster(
         namespace=str(namespace["metadata"]["name"]),
         host=pinned_default_host(Cluster.model_validate(cluster).spec, identity),
     )
+
+
+def dedicated_trace(target: Target, namespace: Json, identity: TenantIdentity) -> PinnedDatabase | None:
+    """The database on a server of the tenant's own that its namespace has; which one, as the server's settings say."""
+    name = namespace["metadata"]["name"]
+    settings, server = (target.live.get(Ref(resource, name, POSTGRES)) for resource in (CONFIG_MAPS, STATEFUL_SETS))
+    if not any(body is not None and bears_stamp(body, identity) for body in (settings, server)):
+        return None
+    known = str(((settings or {}).get("data") or {}).get(DATABASE_ID_KEY, ""))
+    return PinnedDatabase(mode=DEDICATED, id=known, name=identity.database)
 
 
 def fate_of(namespace: Json) -> Fate:

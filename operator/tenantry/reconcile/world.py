@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from tenantry.decide.deletion import StopRule
 from tenantry.decide.rollout import Pace
-from tenantry.ports import Clock, Dns, Events, Kube, LiveObjects, Servers, Targets, Wake
+from tenantry.ports import Clock, Dns, Events, Kube, LiveObjects, OwnServers, Servers, Targets, Wake
 from tenantry.reconcile.contention import Contention
 from tenantry.reconcile.endings import Endings
 from tenantry.reconcile.ledger import Ledger
@@ -57,6 +57,7 @@ class World:
     ledger: Ledger
     targets: Targets
     servers: Servers
+    own_servers: OwnServers
     clock: Clock
     dns: Dns
     events: Events

@@ -17,6 +17,7 @@ from tenantry.adapters.kube.client import KubeClient
 from tenantry.adapters.kube.events import EventWriter
 from tenantry.adapters.kube.management import management_client
 from tenantry.adapters.kube.targets import TargetPool
+from tenantry.adapters.postgres.own import TunnelledServers
 from tenantry.adapters.postgres.servers import ServerPool
 from tenantry.api.resources import CLUSTERS, DATABASE_SERVERS, TENANT_PLANS, TENANT_RECORDS, TENANTS, Ref, Resource
 from tenantry.ports import ConflictError, Json, KubeError
@@ -129,6 +130,7 @@ class Operator:
             ledger=self._ledger,
             targets=targets,
             servers=servers,
+            own_servers=TunnelledServers(),
             clock=self._clock,
             dns=DnsLookup(options.dns_servers, allow_loopback=options.allow_loopback_targets),
             events=events,

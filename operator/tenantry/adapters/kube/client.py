@@ -15,6 +15,7 @@ import orjson
 from tenantry.adapters.kube.addresses import Lookup, resolve_all, system_lookup
 from tenantry.adapters.kube.kubeconfig import TargetCredentials
 from tenantry.adapters.kube.lines import LineSplitter, LineTooLongError
+from tenantry.adapters.kube.portforward import PROTOCOL, PodTunnel
 from tenantry.adapters.kube.shape import (
     checked,
     checked_version,
@@ -212,6 +213,10 @@ class KubeClient:
             parsed(await self._send("DELETE", path_of(ref), options))
         except NotFoundError:
             return
+
+    async def forward(self, pod: Ref, port: int) -> PodTunnel:
+        """A connection to a port of a pod, by way of the API server and the pod's node."""
+        return PodTunnel(await self._transport.websocket(f"{path_of(pod, 'portforward')}?ports={port}", PROTOCOL))
 
     async def version(self) -> str:
         """`gitVersion` of the API server, such as `v1.36.3`."""

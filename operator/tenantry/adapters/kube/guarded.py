@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from tenantry.adapters.breaker import Breaker
 from tenantry.api.resources import Ref, Resource
-from tenantry.ports import Json, Kube, Listing, UnreachableError, WatchEvent
+from tenantry.ports import Json, Kube, Listing, Tunnel, UnreachableError, WatchEvent
 
 T = TypeVar("T")
 
@@ -57,6 +57,12 @@ class GuardedKube:
     async def delete(self, ref: Ref, *, uid: str | None = None, resource_version: str | None = None) -> None:
         """See `Kube`."""
         await self._guard(self._inner.delete(ref, uid=uid, resource_version=resource_version))
+
+    async def forward(self, pod: Ref, port: int) -> Tunnel:
+        """See `Kube`. Only held back: that one pod's node does not answer says nothing of the API server."""
+        if not self._breaker.allow():
+            raise UnreachableError(f"not asked: it did not answer lately; next try in {self._breaker.retry_in:.0f} s")
+        return await self._inner.forward(pod, port)
 
     async def version(self) -> str:
         """See `Kube`."""

@@ -14,7 +14,7 @@ from yarl import URL
 
 from tenantry import __version__
 from tenantry.adapters.kube.addresses import PinnedResolver
-from tenantry.adapters.kube.answers import cleaned, error_of_answer, error_of_failure, secret_values
+from tenantry.adapters.kube.answers import cleaned, error_of_answer, error_of_failure, error_of_status, secret_values
 from tenantry.ports import KubeError, UnreachableError
 
 REQUEST_SECONDS: Final = 10.0
@@ -87,6 +87,7 @@ class Transport:
                 timeout=aiohttp.ClientTimeout(total=seconds),
                 auto_decompress=False,
                 proxy=proxy,
+                trace_configs=[_no_redirects()],
             )
 
         self._session = session(MAX_CONNECTIONS)
@@ -196,6 +197,40 @@ class Transport:
             self._on_request("WATCH", status, time.perf_counter() - started)
         raise error_of_answer(status, answer, response.headers.get("Retry-After"))
 
+    async def websocket(self, target: str, protocol: str) -> aiohttp.ClientWebSocketResponse:
+        """A WebSocket with a subprotocol; whoever gets it closes it.
+
+        Args:
+            target: Path and query, already encoded.
+            protocol: The one subprotocol that both sides must speak.
+
+        Raises:
+            KubeError: as `request` does.
+        """
+        async with self._exchange(target, None):
+            status = 0
+            started = time.perf_counter()
+            try:
+                async with asyncio.timeout(self.seconds):
+                    socket = await self._watches.ws_connect(
+                        self._url(target),
+                        protocols=(protocol,),
+                        headers=await self._headers(),
+                        server_hostname=self._options.get("server_hostname"),
+                        max_msg_size=MAX_BODY,
+                    )
+            except aiohttp.WSServerHandshakeError as refusal:
+                status = refusal.status
+                raise error_of_status(status, "", f"no tunnel to the pod: the API server answered {status}") from None
+            else:
+                status = 101
+            finally:
+                self._on_request("TUNNEL", status, time.perf_counter() - started)
+            if socket.protocol != protocol:
+                await socket.close()
+                raise UnreachableError(f"no tunnel to the pod: its node does not speak {protocol}")
+            return socket
+
     @asynccontextmanager
     async def _exchange(self, target: str, body: bytes | None) -> AsyncGenerator[None, None]:
         """Whatever goes wrong inside leaves as a KubeError in safe words."""
@@ -230,6 +265,17 @@ class Transport:
     def _secrets(self, target: str, body: bytes | None) -> Iterable[str]:
         token = (self._authorization or "").partition(" ")[2]
         return [token, *(secret_values(body) if body and "/secrets" in target else ())]
+
+
+def _no_redirects() -> aiohttp.TraceConfig:
+    """For WebSockets, which can't be asked for without following them: our token goes nowhere else."""
+
+    async def refuse(*_: object) -> None:
+        raise UnreachableError("the server answered with a redirect: is its address right?")
+
+    config = aiohttp.TraceConfig()
+    config.on_request_redirect.append(refuse)
+    return config
 
 
 async def _bounded(response: aiohttp.ClientResponse, limit: int) -> bytes:

@@ -1,0 +1,39 @@
+"""DedicatedServer: a database server of a tenant's own, as a plain value that decisions make and builders read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+MODE = "Dedicated"
+"""Of `spec.database.mode`."""
+
+
+@dataclass(frozen=True, slots=True)
+class DedicatedServer:
+    """What a tenant's own server is made from.
+
+    Attributes:
+        image: With the version filled in.
+        user: The number of the user and group that it runs as.
+        cpu: A quantity; request and limit.
+        memory: A quantity; request and limit.
+        shared_buffers: In KiB.
+        storage: A quantity.
+        storage_class: Empty for the target's default.
+        max_connections: Of the server, with room for the operator.
+        pull_policy: Of the image.
+        database_id: The system identifier of the database that is on its volume; empty until there is one.
+        running: Whether it is to run; else its volume waits.
+    """
+
+    image: str
+    user: int
+    cpu: str
+    memory: str
+    shared_buffers: int
+    storage: str
+    storage_class: str
+    max_connections: int
+    pull_policy: str
+    database_id: str
+    running: bool

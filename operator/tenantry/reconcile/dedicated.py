@@ -1,0 +1,229 @@
+"""Dedicated: a database on a server of the tenant's own, in its namespace; reached by way of the target's API server.
+
+What it is made of is on the target; that there was a database is in the record, and on the target in the settings that
+its own start obeys: so nobody, not even Kubernetes by itself, makes an empty one in the place of one that is gone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
+
+from tenantry.api.conditions import ConditionType, Reason
+from tenantry.api.dedicated import MODE, DedicatedServer
+from tenantry.api.names import POSTGRES, POSTGRES_POD, POSTGRES_VOLUME, RESOURCE_QUOTA
+from tenantry.api.resources import PODS, RESOURCE_QUOTAS, SECRETS, STATEFUL_SETS, VOLUME_CLAIMS, Ref
+from tenantry.api.tenant import Tenant
+from tenantry.api.tenantrecord import TenantRecord
+from tenantry.decide import dedicated as decide
+from tenantry.decide.conditions import Outcome
+from tenantry.decide.halt import Halt, Waiting
+from tenantry.desired.dedicated import (
+    ADMIN,
+    ADMIN_KEY,
+    PORT,
+    SUPERUSER,
+    SUPERUSER_KEY,
+    host_of,
+    kept_objects,
+    passwords_secret,
+    server_objects,
+    stateful_set,
+)
+from tenantry.desired.encoding import decoded
+from tenantry.ports import (
+    DatabaseCredentialsError,
+    DatabaseError,
+    Json,
+    KubeError,
+    NotFoundError,
+    OwnServer,
+    ServerEndpoint,
+    Target,
+    Tunnel,
+)
+from tenantry.reconcile.apply import Applier
+from tenantry.reconcile.database import SharedDatabase, wanted_database
+from tenantry.reconcile.placing import Placed
+from tenantry.reconcile.records import swap
+from tenantry.reconcile.world import World
+
+AT_REST = Outcome(True, Reason.DISABLED, "its server is at rest while spec.enabled is false; its volume is kept")
+UNREACHED_RETRY = 10.0
+
+
+def is_dedicated(record: TenantRecord) -> bool:
+    """Whether the record pins a database on a server of the tenant's own."""
+    return record.spec.database.mode == MODE
+
+
+class DedicatedDatabase:
+    """A tenant's own server in one pass; each step safe to repeat and to lose.
+
+    Attributes:
+        halt: Why it can't be said how the server should be; nothing of it is changed then.
+    """
+
+    def __init__(self, world: World, tenant: Tenant, placed: Placed, applier: Applier) -> None:
+        self._world = world
+        self._record = placed.record
+        self._placed = placed
+        self._applier = applier
+        self._namespace = placed.record.spec.cluster.namespace
+        self._server: DedicatedServer | None = None
+        self.halt: Halt | None = None
+        try:
+            self._server = self._wanted(tenant)
+        except Halt as halt:
+            self.halt = halt
+
+    @property
+    def shown(self) -> object:
+        """What it is made from, for a digest."""
+        return self._server or str(self.halt)
+
+    def kept(self) -> list[Json]:
+        """The names of its objects, whatever is known of it."""
+        return kept_objects(self._placed.identity, self._namespace)
+
+    async def bring_up(self, secrets: Mapping[str, Json] | None) -> None:
+        """Settings and passwords, then the StatefulSet; and that it runs, where it is to.
+
+        Args:
+            secrets: The tenant's Secrets as they are now; None to believe that they and the volume are as last seen.
+
+        Raises:
+            Halt: why it does not, or may not, run.
+        """
+        server = self._sure()
+        ref = Ref(STATEFUL_SETS, self._namespace, POSTGRES)
+        live = self._target.live.get(ref)
+        if live is not None:
+            decide.check_unchanged(server, live)
+        if secrets is not None:
+            await self._check_volume(server)
+            if POSTGRES not in secrets:
+                body = passwords_secret(
+                    self._placed.identity, self._namespace, self._world.token(), self._world.token()
+                )
+                await self._applier.apply_secret(body, None)
+        await self._applier.apply_all(server_objects(server, self._placed.identity, self._namespace))
+        live = await self._applier.apply(stateful_set(server, self._placed.identity, self._namespace))
+        if server.running:
+            await self._check_up(server, live)
+
+    @asynccontextmanager
+    async def open(self, secrets: Mapping[str, Json]) -> AsyncIterator[SharedDatabase]:
+        """The database's server, to be provisioned like a shared one; it is known from now on which one it is.
+
+        Args:
+            secrets: The tenant's Secrets as they are now.
+
+        Raises:
+            Halt: it can't be reached, or is not the one that it was.
+        """
+        passwords = await self._passwords(secrets)
+        own = OwnServer(
+            endpoint=ServerEndpoint(
+                host=host_of(self._namespace),
+                port=PORT,
+                username=ADMIN,
+                password=passwords.get(ADMIN_KEY, ""),
+                ssl_mode="disable",  # within the namespace, which no other tenant's pods can look into
+            ),
+            superuser=SUPERUSER,
+            superuser_password=passwords.get(SUPERUSER_KEY, ""),
+        )
+        wanted = wanted_database(self._placed.identity, self._record.spec.database.name, self._placed.effective)
+        async with AsyncExitStack() as stack:
+            try:
+                server = await stack.enter_async_context(self._world.own_servers.open(own, self._dial))
+            except (KubeError, DatabaseError) as error:
+                raise _unreached(error) from error
+            await self._pin(server.facts.system_identifier if server.facts is not None else "")
+            yield SharedDatabase(server, None, wanted)
+
+    @property
+    def _target(self) -> Target:
+        return self._placed.target
+
+    def _sure(self) -> DedicatedServer:
+        if self._server is None:
+            raise self.halt or AssertionError("it is one or the other")
+        return self._server
+
+    def _wanted(self, tenant: Tenant) -> DedicatedServer:
+        wanted = tenant.spec.database.dedicated
+        if wanted is None:
+            raise decide.not_described()
+        return decide.dedicated_server(
+            wanted,
+            self._placed.cluster,
+            self._placed.effective,
+            self._placed.plan,
+            database_id=self._record.spec.database.id,
+            running=tenant.spec.enabled,
+        )
+
+    async def _check_volume(self, server: DedicatedServer) -> None:
+        """Where there was a database there is a volume, or nothing is made."""
+        if not server.database_id:
+            return
+        try:
+            await self._target.kube.get(Ref(VOLUME_CLAIMS, self._namespace, POSTGRES_VOLUME))
+        except NotFoundError:
+            raise decide.missing(self._record.name) from None
+
+    async def _check_up(self, server: DedicatedServer, live: Json) -> None:
+        quota = self._target.live.get(Ref(RESOURCE_QUOTAS, self._namespace, RESOURCE_QUOTA)) or {}
+        needed = decide.needs(server.cpu, server.memory, server.storage, server.storage_class)
+        status = quota.get("status") or {}
+        try:
+            decide.check_up(live, None, status, needed, self._record.name)
+        except Waiting:
+            decide.check_up(live, await self._pod(), status, needed, self._record.name)
+
+    async def _pod(self) -> Json | None:
+        try:
+            return await self._target.kube.get(Ref(PODS, self._namespace, POSTGRES_POD))
+        except NotFoundError:
+            return None
+
+    async def _passwords(self, secrets: Mapping[str, Json]) -> dict[str, str]:
+        secret = secrets.get(POSTGRES) or await self._target.kube.get(Ref(SECRETS, self._namespace, POSTGRES))
+        return decoded(secret.get("data") or {})
+
+    async def _dial(self) -> Tunnel:
+        return await self._target.kube.forward(Ref(PODS, self._namespace, POSTGRES_POD), PORT)
+
+    async def _pin(self, found: str) -> None:
+        """Write down which database it is: in the record, then where its start looks; before anything is in it.
+
+        Raises:
+            Terminal: DatabaseMissing: it is another one.
+        """
+        known = self._record.spec.database.id
+        if known and found != known:
+            raise decide.missing(self._record.name)
+        if not known:
+            self._record = await swap(self._world, self._record, {"database": {"id": found}})
+        server = replace(self._sure(), database_id=found)
+        await self._applier.apply_all(server_objects(server, self._placed.identity, self._namespace))
+
+
+def _unreached(error: KubeError | DatabaseError) -> Waiting:
+    if isinstance(error, DatabaseCredentialsError):
+        return Waiting(
+            ConditionType.DATABASE_READY,
+            Reason.LOGIN_FAILED,
+            f"its server does not take the passwords in Secret {POSTGRES}: {error.message}. If that Secret was lost, "
+            f"delete the pod {POSTGRES_POD}: the server takes the new ones when it starts",
+            retry_after=UNREACHED_RETRY,
+        )
+    return Waiting(
+        ConditionType.DATABASE_READY,
+        Reason.SERVER_NOT_READY,
+        f"its server can't be reached by way of the target's API server: {error.message}",
+        retry_after=UNREACHED_RETRY,
+    )
