@@ -137,6 +137,9 @@ class Kube(Protocol):
     async def apply(self, body: Json) -> Json:
         """Server-side apply with our field manager, forced; only onto what was read as ours or is not there."""
 
+    async def rehearse(self, body: Json) -> Json:
+        """As `apply`, with everything checked and nothing stored (dryRun=All): the object as it would be."""
+
     async def replace(self, body: Json) -> Json:
         """PUT; the body's metadata.resourceVersion makes it a compare-and-swap. Raises ConflictError."""
 

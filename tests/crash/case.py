@@ -10,6 +10,7 @@ from typing import Final
 from tests.scene.faulty import CLUSTER
 
 from tenantry.api.identity import TenantIdentity, host_claim_name, namespace_name
+from tenantry.desired.slots import slot_prefix
 
 TENANT: Final = "acme"
 DOMAIN: Final = f"{CLUSTER}.example.com"
@@ -68,6 +69,7 @@ class Names:
         """The text as it would be in any other run."""
         for number, host in enumerate(self.case.hosts):
             text = text.replace(host_claim_name(host), f"host-claim-{number}")
+        text = text.replace(slot_prefix(self.case.plan, self.identity.workspace_uid), "slot-PLAN-")
         text = text.replace(self.identity.management_id, "MANAGEMENT").replace(self.case.token, "RUN")
         text = text.replace(self.hash, "HASH").replace(f"-{self.hash[:6]}", "-HASH")
         for pattern, placeholder in _CHANGING:

@@ -15,12 +15,11 @@ from tests.crash.looking import Looking, State, difference, leaks
 from tests.crash.operations import Operation, make_plan
 from tests.crash.sweeping import sweep
 from tests.scene.faulty import FaultyLab, faulty_lab
-from tests.scene.installation import NAMESPACE
 from tests.scene.lab import wait_until, workspace_body
 from tests.scene.operator import LENIENT, OperatorProcess
 
 from tenantry.api.identity import TenantIdentity
-from tenantry.api.resources import CONFIG_MAPS, NAMESPACES
+from tenantry.api.resources import NAMESPACES
 
 DONE_SECONDS: Final = 90.0
 CONVERGE_SECONDS: Final = 90.0
@@ -85,8 +84,7 @@ class Lane:
         self._operator.start()
         self._lab.wait_condition("clusters.tenantry.io", "eu-1", "Ready", "True")
         self._lab.wait_condition("databaseservers.tenantry.io", "shared-fra", "Ready", "True")
-        identity = self._looking.management.get(CONFIG_MAPS.path(NAMESPACE, "tenantry-identity"))
-        self._management_id = identity.body["data"]["managementId"]
+        self._management_id = self._looking.management_id()
 
     def stop(self) -> None:
         """End the operator gracefully. Harmless when repeated."""
@@ -108,13 +106,7 @@ class Lane:
 
     def open_case(self) -> Names:
         """A case that is new: its workspace and its plan."""
-        case = Case()
-        management = self._looking.management
-        answer = management.create(NAMESPACES, workspace_body(case.workspace), dry=False)
-        assert answer.status < 300, answer.message
-        make_plan(self._looking, case)
-        uid = answer.body["metadata"]["uid"]
-        return Names(case, TenantIdentity(self._management_id, case.workspace, uid, TENANT))
+        return open_case(self._looking, self._management_id)
 
     def undisturbed(self, operation: Operation, names: Names, *, quiet: float = QUIET_SECONDS) -> Undisturbed:
         """Let the operation run to its end, and note its writes and the end.
@@ -202,6 +194,15 @@ class Lane:
 
     def _told(self, operation: Operation, names: Names) -> str:
         return f"{operation.name}: {self._looking.tenant(names)}\n{self._operator.log_text[-3000:]}"
+
+
+def open_case(looking: Looking, management_id: str) -> Names:
+    """A case that is new: its workspace and its plan."""
+    case = Case()
+    answer = looking.management.create(NAMESPACES, workspace_body(case.workspace), dry=False)
+    assert answer.status < 300, answer.message
+    make_plan(looking, case)
+    return Names(case, TenantIdentity(management_id, case.workspace, answer.body["metadata"]["uid"], TENANT))
 
 
 @contextlib.contextmanager

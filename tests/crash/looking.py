@@ -13,11 +13,22 @@ from tests.crash.case import TENANT, Names
 from tests.integration.acting import Api
 from tests.integration.tenants import plain
 from tests.scene.faulty import FaultyLab
+from tests.scene.installation import NAMESPACE
 from tests.scene.snapshot import plain_body
 
-from tenantry.api.names import ANNOTATION_PURGE_AFTER, GROUP, LABEL_TENANT_HASH, SECRET_DATABASE
+from tenantry.api.names import (
+    ANNOTATION_PURGE_AFTER,
+    GROUP,
+    LABEL_PLAN,
+    LABEL_TENANT_HASH,
+    SECRET_DATABASE,
+    SYSTEM_NAMESPACE,
+)
 from tenantry.api.resources import (
+    CONFIG_MAPS,
+    CONTROLLER_REVISIONS,
     DEPLOYMENTS,
+    LEASES,
     NAMESPACES,
     SECRETS,
     TENANT_RECORDS,
@@ -77,6 +88,11 @@ class Looking:
         self._stack.callback(api.close)
         return api
 
+    def management_id(self) -> str:
+        """The operator's, once it has started."""
+        found = self.management.get(CONFIG_MAPS.path(NAMESPACE, "tenantry-identity"))
+        return str(found.body["data"]["managementId"])
+
     def tenant(self, names: Names) -> Json | None:
         """The Tenant; None if it is not there."""
         answer = self.management.get(TENANTS.path(names.case.workspace, TENANT))
@@ -86,6 +102,12 @@ class Looking:
         """All TenantRecords of the workspace."""
         found = _items(self.management, TENANT_RECORDS)
         return [body for body in found if body["spec"]["workspace"] == names.case.workspace]
+
+    def of_plan(self, names: Names) -> list[Json]:
+        """The contents and the slots of the run's plan."""
+        query = f"?labelSelector={LABEL_PLAN}%3D{names.case.plan}"
+        kinds = (CONTROLLER_REVISIONS, LEASES)
+        return [body for kind in kinds for body in _items(self.management, kind, query, namespace=SYSTEM_NAMESPACE)]
 
     def on_target(self, names: Names) -> list[Json]:
         """All objects with the tenant's hash, and all namespaces that are called after the run, whatever they bear."""
@@ -128,7 +150,7 @@ class Looking:
             metadata = tenant["metadata"]
             kept = {key: metadata.get(key) for key in ("finalizers", "deletionTimestamp", "annotations")}
             found["Tenant"] = {"metadata": kept, "spec": tenant["spec"], "status": _status(tenant)}
-        for body in (*self.records(names), *self.on_target(names)):
+        for body in (*self.records(names), *self.of_plan(names), *self.on_target(names)):
             found[_key(body)] = _timeless(body)
         for body in _items(self.target, DEPLOYMENTS, namespace=names.namespace):
             found[_key(body)] = _workload(body)

@@ -12,7 +12,7 @@ from tests.integration.acting import Api, manifest, pod_spec
 from tests.scene.lab import is_ready, plan_body, tenant_body
 
 from tenantry.api.names import ANNOTATION_ROTATE_CREDENTIALS, SECRET_DATABASE
-from tenantry.api.resources import DEPLOYMENTS, TENANT_PLANS, TENANTS, Resource
+from tenantry.api.resources import DEPLOYMENTS, LEASES, TENANT_PLANS, TENANTS, Resource
 from tenantry.api.tenantrecord import RecordState
 
 LONG_AGO: Final = "2020-01-01T00:00:00Z"
@@ -43,6 +43,7 @@ class Operation:
 def make_plan(looking: Looking, case: Case, **spec: Any) -> None:
     """The run's TenantPlan."""
     usual: Json = {"customHosts": "Any", "env": {"TIER": "basic"}, "deletion": {"minWindow": "0s", "maxWindow": "24h"}}
+    usual["maxTenants"] = 1
     _apply(looking.management, TENANT_PLANS, plan_body(case.plan, **{**usual, **spec}))
 
 
@@ -66,12 +67,13 @@ def _apply(api: Api, resource: Resource, body: Json) -> None:
     assert answer.status < 300, answer.message
 
 
-def _apply_tenant(looking: Looking, case: Case, spec: Json) -> None:
+def apply_tenant(looking: Looking, case: Case, spec: Json) -> None:
+    """As `kubectl apply` does."""
     _apply(looking.management, TENANTS, tenant_body(TENANT, case.workspace, **spec))
 
 
 def _create(looking: Looking, names: Names) -> None:
-    _apply_tenant(looking, names.case, _first(names.case))
+    apply_tenant(looking, names.case, _first(names.case))
 
 
 def _use(looking: Looking, names: Names) -> None:
@@ -81,9 +83,14 @@ def _use(looking: Looking, names: Names) -> None:
     template = {"metadata": {"labels": labels}, "spec": pod}
     spec = {"replicas": 3, "selector": {"matchLabels": labels}, "template": template}
     _apply(looking.target, DEPLOYMENTS, manifest(DEPLOYMENTS, "app", names.namespace, spec=spec))
+    write_row(looking, names, "alive")
+
+
+def write_row(looking: Looking, names: Names, word: str) -> None:
+    """As the tenant's application, with what its Secret says."""
     with looking.as_tenant(names) as connection:
         connection.execute("CREATE TABLE IF NOT EXISTS canary (word text PRIMARY KEY)")
-        connection.execute("INSERT INTO canary VALUES ('alive') ON CONFLICT DO NOTHING")
+        connection.execute("INSERT INTO canary VALUES (%s) ON CONFLICT DO NOTHING", (word,))
 
 
 def _update(looking: Looking, names: Names) -> None:
@@ -95,29 +102,35 @@ def _update(looking: Looking, names: Names) -> None:
         env={"LOG_LEVEL": "debug"},
         rbac={"bindings": [*ADMIN, *VIEW]},
     )
-    _apply_tenant(looking, names.case, changed)
+    apply_tenant(looking, names.case, changed)
 
 
 def _disable(looking: Looking, names: Names) -> None:
-    _apply_tenant(looking, names.case, _first(names.case, enabled=False))
+    apply_tenant(looking, names.case, _first(names.case, enabled=False))
 
 
 def _rotate(looking: Looking, names: Names) -> None:
+    rotate_tenant(looking, names, "once")
+
+
+def rotate_tenant(looking: Looking, names: Names, value: str) -> None:
+    """Ask for new credentials, by an annotation that was not there before."""
     path = TENANTS.path(names.case.workspace, TENANT)
-    change = {"metadata": {"annotations": {ANNOTATION_ROTATE_CREDENTIALS: "once"}}}
+    change = {"metadata": {"annotations": {ANNOTATION_ROTATE_CREDENTIALS: value}}}
     answer = looking.management.patch(path, change, dry=False)
     assert answer.status < 300, answer.message
 
 
-def _delete(looking: Looking, names: Names) -> None:
+def delete_tenant(looking: Looking, names: Names) -> None:
+    """As `kubectl delete` does."""
     answer = looking.management.delete(TENANTS.path(names.case.workspace, TENANT), dry=False)
     assert answer.status < 300, answer.message
 
 
 def _destroy(looking: Looking, names: Names) -> None:
     """Without a window."""
-    make_plan(looking, names.case, deletion={"minWindow": "0s", "maxWindow": "0s"})
-    _delete(looking, names)
+    apply_tenant(looking, names.case, _first(names.case, deletion={"window": "0s"}))
+    delete_tenant(looking, names)
 
 
 def _end_window(looking: Looking, names: Names) -> None:
@@ -153,7 +166,8 @@ def _deleted(looking: Looking, names: Names) -> bool:
 
 
 def _gone(looking: Looking, names: Names) -> bool:
-    return looking.tenant(names) is None and not looking.records(names) and not looking.on_target(names)
+    left = looking.tenant(names) is not None or looking.records(names) or looking.on_target(names)
+    return not left and not any(body["kind"] == LEASES.kind for body in looking.of_plan(names))
 
 
 CREATE: Final = Operation("create", _create, _ready)
@@ -162,7 +176,7 @@ UPDATE: Final = Operation("update", _update, _updated, (CREATE,))
 DISABLE: Final = Operation("disable", _disable, _ready, (CREATE, USE))
 ENABLE: Final = Operation("enable", _create, _ready, (CREATE, USE, DISABLE))
 ROTATE: Final = Operation("rotate", _rotate, _rotated, (CREATE, USE))
-DELETE: Final = Operation("delete", _delete, _deleted, (CREATE, USE))
+DELETE: Final = Operation("delete", delete_tenant, _deleted, (CREATE, USE))
 UNDELETE: Final = Operation("undelete", _create, _ready, (CREATE, USE, DELETE))
 PURGE: Final = Operation("purge", _end_window, _gone, (CREATE, USE, DELETE))
 DESTROY: Final = Operation("destroy", _destroy, _gone, (CREATE, USE))

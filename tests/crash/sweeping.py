@@ -13,6 +13,7 @@ from tests.integration.acting import Api
 from tests.scene.faulty import FaultyLab
 from tests.scene.lab import wait_until
 
+from tenantry.api.names import SYSTEM_NAMESPACE
 from tenantry.api.resources import NAMESPACES, TENANT_PLANS, TENANT_RECORDS, TENANTS, resource_of
 
 GONE_SECONDS: Final = 60.0
@@ -26,6 +27,8 @@ def sweep(lab: FaultyLab, looking: Looking, cases: Sequence[Names]) -> None:
             _remove(looking.management, TENANT_RECORDS.path(name=record["metadata"]["name"]))
         _remove(looking.management, NAMESPACES.path(name=names.case.workspace))
         _remove(looking.management, TENANT_PLANS.path(name=names.case.plan))
+        for body in looking.of_plan(names):
+            _remove(looking.management, resource_of(body).path(SYSTEM_NAMESPACE, body["metadata"]["name"]))
         for body in looking.on_target(names):
             metadata = body["metadata"]
             _remove(looking.target, resource_of(body).path(metadata.get("namespace", ""), metadata["name"]))

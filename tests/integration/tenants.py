@@ -44,7 +44,7 @@ KINDS = {"Cluster": CLUSTERS, "DatabaseServer": DATABASE_SERVERS, "TenantPlan": 
 NO_DATABASE: Json = {"mode": "None"}
 
 
-def wait_for(probe: Callable[[], T | None], what: str, seconds: float = PATIENCE) -> T:
+def wait_for(probe: Callable[[], T | None], what: Callable[[], str] | str, seconds: float = PATIENCE) -> T:
     """The first answer of the probe that is true.
 
     Raises:
@@ -52,7 +52,8 @@ def wait_for(probe: Callable[[], T | None], what: str, seconds: float = PATIENCE
     """
     deadline = time.monotonic() + seconds
     while not (found := probe()):
-        assert time.monotonic() < deadline, f"{what}: still not after {seconds:g} s"
+        if time.monotonic() > deadline:
+            raise AssertionError(f"still not after {seconds:g} s: {what() if callable(what) else what}")
         time.sleep(POLL_SECONDS)
     return found
 

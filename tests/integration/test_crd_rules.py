@@ -177,12 +177,8 @@ def env_cases(kind: str) -> Iterator[Case]:
 
 
 def plan_cases() -> Iterator[Case]:
-    for field, value in (("maxTenants", 1), ("backup", {})):
-        yield Case("TenantPlan", f"spec.{field}", f"{field} {LATER}", {field: value}, {field: None})
+    yield Case("TenantPlan", "spec.backup", f"backup {LATER}", {"backup": {}}, {"backup": None})
     yield from plan_deletion_cases()
-    waves = "rollout.type: Waves is not supported yet: changes of a plan reach its tenants at once; use Immediate"
-    at_once = {"rollout": {"type": "Immediate"}}
-    yield Case("TenantPlan", "spec.rollout", waves, {"rollout": {"type": "Waves"}}, at_once)
     yield from env_cases("TenantPlan")
     cpu = {"requests.cpu": "1", "count/configmaps": 2}
     ceilings = {"ceilings": {"quota": cpu, "limits": {"A": "1"}}}

@@ -32,6 +32,7 @@ from tenantry.api.resources import (
     NAMESPACES,
     NETWORK_POLICIES,
     RESOURCE_QUOTAS,
+    ROLE_BINDINGS,
     TENANT_PLANS,
 )
 
@@ -309,6 +310,63 @@ def a_tenant_uses_a_database_that_is_its_customers_own(example: Example) -> None
     wait_for(lambda: workbench.secret(where, "tenant-database")["password"] == "changed", "it is there", 5)
 
 
+def a_plan_has_as_many_tenants_as_it_says_and_a_change_reaches_one_of_them_first(example: Example) -> None:
+    workbench, names = example.workbench, ("first", "second", "third")
+
+    def told() -> list[tuple[str, str]]:
+        tenants = (workbench.get(name) for name in names)
+        return sorted((condition(body).get("reason", ""), body["metadata"]["name"]) for body in tenants if body)
+
+    example.apply("1-plan-and-tenants.yaml")
+    wait_for(lambda: [reason for reason, _ in told()] == ["PlanFull", "Ready", "Ready"], "two of them are made")
+    (_, waiting), (_, leaving), (_, staying) = told()
+    workbench.delete(leaving)
+    workbench.ready(waiting)
+    example.apply("2-changed-plan.yaml")
+
+    def supported() -> list[str]:
+        having = (name for name in (waiting, staying) if level(name) == "mail")
+        return sorted(having)
+
+    def level(name: str) -> str | None:
+        return workbench.secret(workbench.whereabouts(name), "tenant-env").get("SUPPORT")
+
+    wait_for(supported, "the canary has it")
+    assert len(supported()) == 1
+
+    def told_of() -> bool:
+        plan = workbench.management.get(TENANT_PLANS.path(name=f"{workbench.prefix}-starter")).body
+        return (plan["status"]["rollout"]["phase"], plan["status"]["rollout"]["updated"]) == ("Canary", 1)
+
+    wait_for(told_of, "it is told")
+    assert len(supported()) == 1
+
+
+def a_change_is_held_and_foretold_until_the_annotation_goes(example: Example) -> None:
+    workbench, where = example.workbench, example.workbench.whereabouts("careful")
+    example.apply("1-tenant.yaml")
+    workbench.ready("careful")
+    example.apply("2-held.yaml")
+
+    def held() -> Json:
+        return condition(workbench.get("careful"), "ChangeHeld")
+
+    wait_for(lambda: held().get("observedGeneration") == 2, "the change is judged")
+    preview = workbench.get("careful")["status"]["preview"]
+    told = {(item["action"], item["what"].partition(" ")[2].partition("/")[2]) for item in preview["items"]}
+    assert told == {("Delete", "tenant-view"), ("Change", "tenant-env")}
+    assert preview["dataLossReasons"] == [
+        "deletion.window: once deleted, the tenant can be had back for 1h instead of 24h"
+    ]
+    assert workbench.secret(where, "tenant-env")["LOG_LEVEL"] == "info"
+    assert workbench.on_target(ROLE_BINDINGS, where.namespace, "tenant-view")
+    example.apply("3-applied.yaml")
+    workbench.ready("careful")
+    assert workbench.secret(where, "tenant-env")["LOG_LEVEL"] == "debug"
+    assert not workbench.on_target(ROLE_BINDINGS, where.namespace, "tenant-view")
+    assert not held()
+
+
 def a_tenant_has_a_database_server_of_its_own(example: Example) -> None:
     bench, where = example.workbench, example.workbench.whereabouts("alone")
     example.apply("plan.yaml")
@@ -329,6 +387,8 @@ EXPECTED: Final[Mapping[str, Callable[[Example], None]]] = MappingProxyType(
         "deletion": deleted_tenants_are_locked_for_their_windows_and_come_back_with_everything,
         "external-database": a_tenant_uses_a_database_that_is_its_customers_own,
         "ephemeral": a_throw_away_tenant_ends_by_itself_and_leaves_nothing,
+        "plans": a_plan_has_as_many_tenants_as_it_says_and_a_change_reaches_one_of_them_first,
+        "preview": a_change_is_held_and_foretold_until_the_annotation_goes,
         "retain": a_retained_tenant_runs_on_until_it_is_deleted_with_another_policy,
         "rotation": new_credentials_come_without_an_outage,
         "suspended": a_suspended_tenant_is_left_as_it_is_and_caught_up_with_afterwards,

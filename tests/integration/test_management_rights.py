@@ -27,8 +27,10 @@ from tenantry.api.names import OPERATOR_SERVICE_ACCOUNT, SYSTEM_NAMESPACE
 from tenantry.api.resources import (
     CLUSTERS,
     CONFIG_MAPS,
+    CONTROLLER_REVISIONS,
     DATABASE_SERVERS,
     EVENTS,
+    LEASES,
     NAMESPACES,
     ROLE_BINDINGS,
     SECRETS,
@@ -44,7 +46,6 @@ if TYPE_CHECKING:
 
 FILE = Path(__file__).parents[2] / "deploy" / "management-rbac.yaml"
 CRDS = Resource("apiextensions.k8s.io", "v1", "CustomResourceDefinition", "customresourcedefinitions", namespaced=False)
-LEASES = Resource("coordination.k8s.io", "v1", "Lease", "leases")
 WORKSPACE, ELSEWHERE, SYSTEM = "{workspace}", "default", SYSTEM_NAMESPACE
 READ, ALL = "get list watch", "get list watch create patch update delete"
 
@@ -105,7 +106,8 @@ ALLOWED = (
     ("operator", "create patch", EVENTS, WORKSPACE, ""),
     ("operator", "create patch", EVENTS, ELSEWHERE, ""),
     ("operator", "get create", CONFIG_MAPS, SYSTEM, ""),
-    ("operator", "get create patch update", LEASES, SYSTEM, ""),
+    ("operator", "get list create patch update delete", LEASES, SYSTEM, ""),
+    ("operator", f"{READ} create patch delete", CONTROLLER_REVISIONS, SYSTEM, ""),
     ("admin", ALL, TENANTS, WORKSPACE, ""),
     ("admin", READ, EVENTS, WORKSPACE, ""),
     ("viewer", READ, TENANTS, WORKSPACE, ""),
@@ -120,6 +122,8 @@ REFUSED = (
     ("operator", "create patch update delete", SECRETS, WORKSPACE, ""),
     ("operator", "get create", CONFIG_MAPS, WORKSPACE, ""),
     ("operator", "create update", LEASES, WORKSPACE, ""),
+    ("operator", "get create delete", CONTROLLER_REVISIONS, WORKSPACE, ""),
+    ("operator", "update", CONTROLLER_REVISIONS, SYSTEM, ""),
     ("operator", "get list create", PODS, SYSTEM, ""),
     ("operator", "create", PODS, SYSTEM, "exec"),
     ("operator", "create patch update delete", CRDS, "", ""),

@@ -284,7 +284,9 @@ def test_a_status_that_somebody_spoilt_is_told_right_again(lab: FaultyLab, name:
 
 def test_nothing_is_written_while_nothing_changes_nor_after_a_restart(lab: FaultyLab, name: str) -> None:
     tenants = [f"{name}-{number}" for number in range(3)]
+    limited = plan_body("basic", maxTenants=50, rollout={"type": "Waves"})
     with lab.operator(*RESYNC) as operator:
+        lab.apply(limited)
         lab.apply_tenants(*tenants)
         lab.apply_tenants(tenants[0], database={"mode": "Shared"})
         lab.wait_ready(*tenants)
@@ -299,6 +301,7 @@ def test_nothing_is_written_while_nothing_changes_nor_after_a_restart(lab: Fault
         assert cluster.audit_entries(after=mark)
     with lab.operator(*RESYNC):
         lab.delete_tenants(*tenants)
+        lab.apply(plan_body("basic"))
 
 
 def wait_counted(lab: FaultyLab, tenants: int) -> None:

@@ -42,7 +42,11 @@ def hold(workbench: Workbench, where: Whereabouts, *, on: bool) -> None:
 
 
 def nothing_is_left(workbench: Workbench, where: Whereabouts) -> None:
-    wait_for(lambda: workbench.record(where) == {}, "the record is gone")
+    def told() -> str:
+        said = [line for line in workbench.stage.log.read_text().splitlines() if where.identity.name in line]
+        return f"the record is gone: {workbench.record(where).get('spec')}\n{chr(10).join(said[-20:])}"
+
+    wait_for(lambda: workbench.record(where) == {}, told)
     assert workbench.inventory(where) == set()
     assert workbench.on_target(NAMESPACES, "", where.namespace) == {}
     for server in (workbench.stage.postgres_18, workbench.stage.postgres_15):

@@ -142,8 +142,8 @@ def test_a_plan_that_is_missing_or_not_allowed_is_waited_for(workbench: Workbenc
     workbench.kubectl("label", "namespace", workbench.workspace, "stage=prod")
     workbench.ready()
     workbench.kubectl("label", "namespace", workbench.workspace, "stage-")
-    workbench.told("Unknown", "PlanNotFound", told)
-    assert workbench.inventory(workbench.whereabouts()), "what is there goes on serving"
+    tenant = workbench.when(lambda seen: "PlanNotFound" in condition(seen, "Placed")["message"], "it is told")
+    assert condition(tenant)["status"] == "True", "what the plan gave last holds"
 
 
 def test_a_server_that_is_missing_or_not_allowed_is_told_before_anything_is_made(trial: Workbench) -> None:

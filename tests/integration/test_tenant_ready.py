@@ -6,7 +6,7 @@ import itertools
 import json
 from typing import TYPE_CHECKING
 
-from tests.scene.stage import CLUSTER, DOMAIN, SERVER_18
+from tests.scene.stage import CLUSTER, DOMAIN, PLAN, SERVER_18
 
 from tenantry.api.names import ANNOTATION_DESIRED_HASH, OPERATOR_SERVICE_ACCOUNT, SYSTEM_NAMESPACE
 from tenantry.api.resources import (
@@ -193,6 +193,9 @@ def test_the_record_is_written_before_anything_on_the_target_and_pins_where_the_
             "id": server["status"]["systemIdentifier"],
             "name": where.database,
         },
+        "plan": {"name": PLAN, "revision": tenant["status"]["effective"]["planRevision"], "wasReady": False},
+        "lastSpec": tenant["spec"],
+        "lastGeneration": 1,
     }
 
 

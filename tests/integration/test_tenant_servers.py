@@ -65,7 +65,6 @@ def test_a_full_server_takes_the_next_one_when_a_database_is_gone(
     assert trial.database_traces(where, access) == set()
     trial.delete("first")
     trial.gone("first")
-    trial.look_now("second")
     trial.ready("second")
     assert "claim" in trial.database_traces(where, access)
     trial.delete("second")

@@ -164,3 +164,16 @@ def test_the_switches_are_independent_of_each_other_in_every_combination(workben
         assert ("RoleBinding/tenant-view" in names) == rbac, what
         assert ("ResourceQuota/tenant-off" in names) != enabled, what
         assert logs_in(workbench, where) == enabled, what
+
+
+def test_a_tenant_that_began_as_switched_off_is_on_afterwards_and_at_rest(workbench: Workbench) -> None:
+    where = workbench.whereabouts()
+    workbench.apply(workbench.tenant(enabled=False))
+    workbench.told("True", "Disabled", None)
+    assert ANNOTATION_ACTIVITY in workbench.on_target(NAMESPACES, "", where.namespace)["metadata"]["annotations"]
+    workbench.make()
+    metadata = workbench.on_target(NAMESPACES, "", where.namespace)["metadata"]
+    assert ANNOTATION_ACTIVITY not in metadata["annotations"]
+    now = workbench.look_now()
+    workbench.when(lambda body: body["status"].get("lastHandledReconcileAt") == now, "it is looked at again")
+    assert workbench.on_target(NAMESPACES, "", where.namespace)["metadata"] == metadata, "nothing is written any more"

@@ -134,7 +134,7 @@ def test_applied_again_in_its_window_a_tenant_has_everything_back(workbench: Wor
     assert replicas(workbench, where) == 3
     record = workbench.record(where)["spec"]
     assert (record["state"], record["tenantUid"]) == ("Active", tenant["metadata"]["uid"])
-    assert not {"purgeAfter", "deletedAt", "lastSpec"} & set(record)
+    assert not {"purgeAfter", "deletedAt"} & set(record)
     wait_for(lambda: workbench.events("acme", "Undeleted"), "it is told")
 
 

@@ -14,12 +14,13 @@ from tenantry.api.names import LABEL_DATABASE_SECRET
 from tenantry.api.resources import SECRETS, Ref
 from tenantry.api.tenant import Tenant
 from tenantry.api.tenantplan import TenantPlanSpec
-from tenantry.api.tenantrecord import TenantRecord
+from tenantry.api.tenantrecord import PinnedPlan, TenantRecord
 from tenantry.decide.effective import effective
 from tenantry.desired.blueprint import Blueprint
 from tenantry.reconcile.build import Build
 from tenantry.reconcile.ledger import Ledger
 from tenantry.reconcile.placing import Placed
+from tenantry.reconcile.terms import Terms
 from tenantry.reconcile.world import Settings, World
 
 PLAN = TenantPlanSpec.model_validate({"allowedModes": ["External"]})
@@ -58,7 +59,8 @@ class Scene:
     def build(self) -> Build:
         mixed: Effective = effective(TENANT.spec, "own", PLAN)
         cluster = Cluster.model_validate({"metadata": {"name": "eu-1"}, "spec": {}})
-        placed = Placed(RECORD.identity, PLAN, mixed, RECORD, cluster, cast("Any", self))
+        terms = Terms("own", PLAN, PinnedPlan(name="own"))
+        placed = Placed(RECORD.identity, terms, mixed, RECORD, cluster, cast("Any", self))
         blueprint = Blueprint(
             identity=RECORD.identity, namespace="shop-acme", cluster_name="eu-1", cluster=ClusterSpec(),
             spec=TENANT.spec, effective=mixed, hosts=(), env={},

@@ -11,7 +11,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tenantry.api.tenantrecord import RecordState, TenantRecord
-from tenantry.cli.departed import HEADINGS, is_held, obstacle, of_tenant, row_of_record, table, undeleted, why_not_held
+from tenantry.cli.departed import (
+    HEADINGS,
+    is_held,
+    is_undecided,
+    obstacle,
+    of_tenant,
+    row_of_record,
+    table,
+    undeleted,
+    why_not_held,
+)
 from tenantry.cli.main import main
 from tenantry.decide.deletion import time_text
 
@@ -134,6 +144,12 @@ def test_records_are_found_by_the_names_of_workspace_and_tenant() -> None:
 @pytest.mark.parametrize("reason", ["DeletionHeld", "Protected"])
 def test_a_deletion_is_held_where_the_operator_says_so(reason: str) -> None:
     assert is_held(tenant(reason))
+
+
+def test_a_deletion_whose_record_is_searched_for_is_not_held_yet_and_may_be() -> None:
+    assert is_undecided(tenant("RecordMissing"))
+    assert not is_held(tenant("RecordMissing"))
+    assert not any(is_undecided(other) for other in (tenant("DeletionHeld"), *NOT_HELD.values()))
 
 
 NOT_HELD = {

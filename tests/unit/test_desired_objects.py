@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from hypothesis import given
+from hypothesis import strategies as st
 from tests.unit.strategies import blueprints, calmly, identities
 from tests.unit.test_drift import objects
 
@@ -27,9 +28,10 @@ from tenantry.api.names import (
     SYSTEM_NAMESPACE,
 )
 from tenantry.api.resources import CONFIG_MAPS, resource_of
+from tenantry.api.tenantrecord import PinnedPlan
 from tenantry.desired.blueprint import Blueprint
 from tenantry.desired.claims import host_claim
-from tenantry.desired.namespace import namespace
+from tenantry.desired.namespace import namespace, plan_of
 from tenantry.desired.stamp import bears_stamp, stamped
 
 Json = dict[str, Any]
@@ -96,6 +98,24 @@ def test_the_same_blueprint_gives_the_same_objects(blueprint: Blueprint) -> None
 def test_the_namespace_may_route_exactly_the_hosts_that_are_held(blueprint: Blueprint) -> None:
     named = namespace(blueprint)["metadata"]["annotations"][ANNOTATION_HOSTS]
     assert sorted(filter(None, named.split(","))) == sorted(host.host for host in blueprint.hosts)
+
+
+@calmly
+@given(blueprints(), st.from_regex(r"\A[a-z0-9]([a-z0-9.-]{0,40}[a-z0-9])?\Z"), st.sampled_from(["", "-0123abcd"]))
+def test_only_the_namespace_says_plan_and_revision_and_they_are_read_from_there(
+    blueprint: Blueprint, plan: str, suffix: str
+) -> None:
+    pin = PinnedPlan(name=plan, revision=suffix and plan + suffix, rolled_out_at="2026-11-22T00:00:00Z")
+    pinned = replace(blueprint, plan=pin)
+    assert plan_of(namespace(pinned)) == PinnedPlan(name=pin.name, revision=pin.revision)
+    assert plan_of(namespace(blueprint)) is None
+    others = ([body for body in objects(each) if body["kind"] != "Namespace"] for each in (pinned, blueprint))
+    assert next(others) == next(others)
+
+
+@pytest.mark.parametrize("text", ["", "/", "/pro-1", "Pro/pro-1", "-", "pro/" + "x" * 254])
+def test_a_plan_that_makes_no_sense_on_a_namespace_is_none(text: str) -> None:
+    assert plan_of({"metadata": {"annotations": {"tenantry.io/plan-revision": text}}}) is None
 
 
 @calmly

@@ -116,6 +116,16 @@ async def test_a_deletion_that_the_watch_missed_is_found_by_the_next_list() -> N
     assert scene.cache.get(ACME) is None
 
 
+async def test_a_watch_that_tells_nothing_of_what_the_list_shows_is_found_out() -> None:
+    scene = await Scene().primed()
+    scene.cache.take(TENANTS, None, tenant(3))
+    scene.lists.items, scene.lists.version = (tenant(5),), "9"
+    newest = await scene.cache.relist()
+    assert scene.cache.untold(newest) == [TENANTS]
+    scene.cache.take(TENANTS, "MODIFIED", tenant(5))
+    assert scene.cache.untold(newest) == []
+
+
 async def test_the_first_list_is_told_to_nobody() -> None:
     scene = Scene()
     await scene.cache.relist()

@@ -12,6 +12,7 @@ from tests.unit.test_ledger import record
 from tenantry.adapters.kube.live import LiveCache
 from tenantry.api.resources import (
     CLUSTERS,
+    CONTROLLER_REVISIONS,
     DATABASE_SERVERS,
     NAMESPACES,
     SECRETS,
@@ -137,6 +138,26 @@ def test_a_record_is_counted_and_wakes_itself_and_its_tenant_also_at_its_end() -
         assert scene.ledger.tenants_on_cluster("eu-1") == count
 
 
+def test_a_revision_that_somebody_changes_or_deletes_wakes_its_plan() -> None:
+    assert Scene().change(CONTROLLER_REVISIONS, "basic-0123abcd", "tenantry-system") == {"TenantPlan basic"}
+    assert Scene().change(CONTROLLER_REVISIONS, "my-plan-0123abcd", gone=True) == {"TenantPlan my-plan"}
+
+
+def test_plans_that_went_while_nobody_looked_are_found_by_their_revisions() -> None:
+    scene = Scene()
+    scene.see(body(CONTROLLER_REVISIONS, "gone-0123abcd", "tenantry-system"))
+    scene.waker.plans_of_revisions()
+    assert scene.woken() == {"TenantPlan gone"}
+
+
+def test_a_record_that_somebody_deletes_wakes_the_plan_whose_slot_it_held() -> None:
+    scene = Scene()
+    name, with_plan = record("acme")
+    with_plan["spec"]["plan"] = {"name": "pro", "revision": "pro-0123abcd"}
+    scene.ledger.note(name, with_plan)
+    assert "TenantPlan pro" in scene.change(TENANT_RECORDS, name, gone=True)
+
+
 def test_a_change_on_a_target_wakes_the_tenant_whose_stamp_it_bears() -> None:
     scene = Scene()
     tenant_hash = record("acme")[0].rpartition("-")[2]
@@ -159,3 +180,19 @@ def test_reconcilers_wake_by_name_by_kind_and_by_place(act: Callable[[Waker], No
     scene = Scene()
     act(scene.waker)
     assert scene.woken() == woken
+
+
+def test_while_a_change_is_held_the_tenant_hears_of_what_its_applied_spec_names_and_of_what_the_held_one_does() -> None:
+    scene = Scene()
+    held = body(TENANTS, "acme", "shop", version="2", plan="new", envFrom=[{"secretRef": {"name": "new"}}])
+    held["metadata"]["annotations"] = {"tenantry.io/dry-run": "true"}
+    name, known = record("acme")
+    last = {"plan": "basic", "envFrom": [{"secretRef": {"name": "old"}}]}
+    scene.see(held)
+    scene.see({**body(TENANT_RECORDS, name), "spec": {**known["spec"], "lastSpec": last}})
+    assert scene.ledger.record_of(Ref(TENANTS, "shop", "acme")) == name
+    assert scene.change(SECRETS, "old", "shop") == {"Tenant acme"}
+    assert scene.change(SECRETS, "new", "shop") == {"Tenant acme"}
+    assert "Tenant acme" in scene.change(TENANT_PLANS, "basic")
+    assert "Tenant acme" in scene.change(TENANT_PLANS, "new")
+    assert scene.change(SECRETS, "other", "shop") == set()

@@ -24,6 +24,7 @@ class ConditionType(StrEnum):
     DATABASE_READY = "DatabaseReady"
     SECRETS_READY = "SecretsReady"
     INGRESS_READY = "IngressReady"
+    CHANGE_HELD = "ChangeHeld"
     # Cluster, DatabaseServer
     REACHABLE = "Reachable"
     CREDENTIALS_VALID = "CredentialsValid"
@@ -32,6 +33,7 @@ class ConditionType(StrEnum):
     ISOLATED = "Isolated"
     # TenantPlan
     ACCEPTED = "Accepted"
+    ROLLED_OUT = "RolledOut"
 
 
 class Reason(StrEnum):
@@ -59,6 +61,9 @@ class Reason(StrEnum):
     # plan
     PLAN_NOT_FOUND = "PlanNotFound"
     PLAN_EXCEEDED = "PlanExceeded"
+    PLAN_FULL = "PlanFull"
+    ROLLING_OUT = "RollingOut"
+    ROLLOUT_PAUSED = "RolloutPaused"
     # namespace
     NAMESPACE_CONFLICT = "NamespaceConflict"
     NAMESPACE_RESERVED = "NamespaceReserved"
@@ -116,6 +121,10 @@ class Reason(StrEnum):
     UNDELETED = "Undeleted"
     PURGED = "Purged"
     PURGE_BLOCKED = "PurgeBlocked"
+    # dry run
+    DRY_RUN = "DryRun"
+    DRY_RUN_REFUSED = "DryRunRefused"
+    NOTHING_HELD = "NothingHeld"
     # rotation
     ROTATED = "Rotated"
     ROTATION_PENDING = "RotationPending"

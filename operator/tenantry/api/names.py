@@ -50,6 +50,8 @@ ANNOTATION_PURGE_AFTER: Final = f"{GROUP}/purge-after"
 ANNOTATION_DELETED_AT: Final = f"{GROUP}/deleted-at"
 ANNOTATION_WORKSPACE_UID: Final = f"{GROUP}/workspace-uid"
 ANNOTATION_INCARNATION: Final = f"{GROUP}/incarnation"
+ANNOTATION_PLAN_REVISION: Final = f"{GROUP}/plan-revision"
+"""`<plan>/<revision>`; nothing after the slash: the built-in content. A lost record is pinned to it again."""
 
 # --- on Secret `tenant-database` ------------------------------------------------------------------------------
 ANNOTATION_ROTATED_AT: Final = f"{GROUP}/rotated-at"
@@ -71,6 +73,8 @@ ANNOTATION_RESTARTED_AT: Final = "kubectl.kubernetes.io/restartedAt"
 # --- claims in SYSTEM_NAMESPACE on a target -------------------------------------------------------------------
 LABEL_CLAIM: Final = f"{GROUP}/claim"
 CLAIM_HOST: Final = "host"
+CLAIM_SLOT: Final = "slot"
+"""In the operator's namespace on the management cluster: one of the tenants that a plan has for a workspace."""
 ANNOTATION_HOST: Final = f"{GROUP}/host"
 
 # --- on the token Secrets that `tenantry cluster join` makes on a target --------------------------------------
@@ -78,6 +82,12 @@ LABEL_JOINED_BY: Final = f"{GROUP}/joined-by"
 """The UID of the management cluster's kube-system: another management cluster's tokens stay."""
 ANNOTATION_CLUSTER: Final = f"{GROUP}/cluster"
 """The Cluster that the token was made for."""
+
+# --- plans, in the operator's namespace on the management cluster ---------------------------------------------
+LABEL_PLAN: Final = f"{GROUP}/plan"
+"""On a ControllerRevision and on a slot: the TenantPlan whose content or slot it is; see `plan_label`."""
+ANNOTATION_ROLLOUT_PAUSED: Final = f"{GROUP}/rollout-paused"
+"""On a ControllerRevision: why its rollout stopped. It stays so when the operator restarts or the cause is over."""
 
 # --- what people set on the custom resources ------------------------------------------------------------------
 LABEL_ENV_SECRET: Final = f"{GROUP}/env"
@@ -95,6 +105,10 @@ ANNOTATION_START_FRESH: Final = f"{GROUP}/start-fresh"
 """These two hold the name of the predecessor's TenantRecord."""
 ANNOTATION_ADOPT_WORKSPACE: Final = f"{GROUP}/adopt-workspace"
 """On a workspace, set by the platform: the UID of the namespace whose tenants it takes over."""
+ANNOTATION_RESUME_ROLLOUT: Final = f"{GROUP}/resume-rollout"
+"""On a TenantPlan: the revision whose rollout goes on in spite of tenants that did not get well on it."""
+ANNOTATION_DRY_RUN: Final = f"{GROUP}/dry-run"
+"""On a Tenant: its changed specs are held and shown in `status.preview`. `"false"` is as if it were not there."""
 ANNOTATION_ROTATE_CREDENTIALS: Final = f"{GROUP}/rotate-credentials"
 """On a Tenant: a time, or `force-` and a time; on its Secret: the last one that was done."""
 

@@ -74,6 +74,8 @@ DEPLOYMENTS: Final = Resource("apps", "v1", "Deployment", "deployments")
 STATEFUL_SETS: Final = Resource("apps", "v1", "StatefulSet", "statefulsets")
 REPLICA_SETS: Final = Resource("apps", "v1", "ReplicaSet", "replicasets")
 REPLICATION_CONTROLLERS: Final = Resource("", "v1", "ReplicationController", "replicationcontrollers")
+CONTROLLER_REVISIONS: Final = Resource("apps", "v1", "ControllerRevision", "controllerrevisions")
+LEASES: Final = Resource("coordination.k8s.io", "v1", "Lease", "leases")
 JOBS: Final = Resource("batch", "v1", "Job", "jobs")
 CRON_JOBS: Final = Resource("batch", "v1", "CronJob", "cronjobs")
 ACCESS_REVIEWS: Final = Resource(
@@ -120,6 +122,8 @@ RESOURCES_BY_KIND: Final = {
         EVENTS,
         INGRESS_CLASSES,
         ACCESS_REVIEWS,
+        CONTROLLER_REVISIONS,
+        LEASES,
         TENANTS,
         TENANT_RECORDS,
         TENANT_PLANS,

@@ -30,7 +30,8 @@ from tenantry.api.base import (
 from tenantry.api.conditions import Condition
 from tenantry.api.database import Database
 from tenantry.api.lifecycle import Deletion, Ephemeral, Rotation
-from tenantry.api.names import ANNOTATION_REQUESTED_AT, RESERVED_NAMESPACES, TENANT_FINALIZER
+from tenantry.api.names import ANNOTATION_DRY_RUN, ANNOTATION_REQUESTED_AT, RESERVED_NAMESPACES, TENANT_FINALIZER
+from tenantry.api.preview import Preview
 from tenantry.api.resources import TENANTS, Ref
 from tenantry.api.tenantplan import EnvMap, LimitMap, Quota, env_or_limit, reserved_env
 
@@ -213,6 +214,7 @@ class EffectiveStatus(Model):
     """What the tenant has after plan and own wishes were put together: all names of both, 64 each, and two of ours."""
 
     plan: str = ""
+    plan_revision: str = ""
     limits: Annotated[dict[str, str], Field(max_length=130)] = {}
     quota: Annotated[dict[str, str], Field(max_length=130)] = {}
 
@@ -230,6 +232,7 @@ class TenantStatus(Model):
     hosts: list[str] | None = None
     binding: BindingStatus | None = None
     effective: EffectiveStatus | None = None
+    preview: Preview | None = Field(None, description="While the annotation tenantry.io/dry-run holds a changed spec.")
     last_handled_reconcile_at: str | None = None
 
 
@@ -264,6 +267,11 @@ class Tenant(Model):
     def has_finalizer(self) -> bool:
         """Whether we hold it."""
         return TENANT_FINALIZER in self.metadata.finalizers
+
+    @property
+    def dry_run(self) -> bool:
+        """Whether changed specs are held. Whatever the annotation says but false holds: a slip must apply nothing."""
+        return self.metadata.annotations.get(ANNOTATION_DRY_RUN, "false").strip().lower() != "false"
 
     @property
     def requested_at(self) -> str | None:
@@ -301,6 +309,7 @@ KIND: Final = Kind(
         Column("Plan", ".spec.plan", priority=1),
         Column("Namespace", ".status.namespace", priority=1),
         Column("Tenant-Id", ".status.tenantId", priority=1),
+        Column("Change-Held", '.status.conditions[?(@.type=="ChangeHeld")].status', priority=1),
         MESSAGE,
         AGE,
     ),

@@ -159,7 +159,10 @@ class Size(Model):
 class Rollout(Model):
     """How a change of the plan reaches its tenants."""
 
-    type: Literal["Waves", "Immediate"]
+    type: Literal["Waves", "Immediate"] = Field(
+        description="Waves: 5% of the tenants (one at least), then 25%, then the rest, each when those before were "
+        "well for a while; Immediate: all at once. Without it: Waves from 20 tenants on."
+    )
 
 
 class TenantPlanSpec(Model):
@@ -167,13 +170,7 @@ class TenantPlanSpec(Model):
 
     model_config = ConfigDict(
         json_schema_extra=rules(
-            not_yet("maxTenants"),
             not_yet("backup"),
-            Rule(
-                "!has(self.rollout) || self.rollout.type == 'Immediate'",
-                "rollout.type: Waves is not supported yet: changes of a plan reach its tenants at once; use Immediate",
-                ".rollout",
-            ),
             reserved_env("env"),
             reserved_env("limits"),
             env_or_limit(),
@@ -183,7 +180,9 @@ class TenantPlanSpec(Model):
     display_name: ShortText = ""
     description: Text = ""
     allowed_workspaces: AllowedWorkspaces = AllowedWorkspaces()
-    max_tenants: Annotated[int, Field(ge=0, le=100000)] | None = None
+    max_tenants: Annotated[int, Field(ge=0, le=100000)] | None = Field(
+        None, description="For each workspace. A deleted tenant counts until it is purged; those over a new limit stay."
+    )
     limits: LimitMap = Field(default={}, description="Delivered to the application as env; 0 means unlimited.")
     ceilings: Ceilings = Ceilings()
     overridable: Annotated[
@@ -227,11 +226,22 @@ class TenantPlanSpec(Model):
     rollout: Rollout | None = None
 
 
+class RolloutStatus(Model):
+    """How far the plan's present content has come."""
+
+    revision: str = ""
+    phase: Literal["Canary", "Waves", "Paused", "Complete"] = "Complete"
+    updated: int = Field(0, description="How many tenants have it.")
+    total: int = Field(0, description="How many tenants are to have it.")
+    message: Text = ""
+
+
 class TenantPlanStatus(Model):
     """A report: nothing is decided from it."""
 
     observed_generation: int = -1
     conditions: list[Condition] = []
+    rollout: RolloutStatus | None = None
     tenants: int | None = Field(None, description="How many tenants are on it; at most 30 s old.")
     last_handled_reconcile_at: str | None = None
 
@@ -259,6 +269,8 @@ KIND: Final = Kind(
         READY,
         Column("Display-Name", ".spec.displayName"),
         Column("Tenants", ".status.tenants", "integer"),
+        Column("Rollout", ".status.rollout.phase"),
+        Column("Updated", ".status.rollout.updated", "integer", priority=1),
         Column("Pod-Security", ".spec.podSecurity", priority=1),
         Column("Egress", ".spec.network.egress", priority=1),
         MESSAGE,

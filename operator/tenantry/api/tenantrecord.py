@@ -55,6 +55,19 @@ class PinnedDatabase(Model):
     name: Annotated[str, Field(max_length=63)] = ""
 
 
+class PinnedPlan(Model):
+    """Which plan the tenant is on, and which content of it it has. Records of versions before this had none."""
+
+    name: ObjectName
+    revision: Annotated[str, Field(max_length=253)] = Field(
+        "", description="The ControllerRevision in the operator's namespace that holds the content; empty: built-in."
+    )
+    rolled_out_at: ShortText | None = Field(
+        None, description="When a rollout gave it this revision; absent where it began with it."
+    )
+    was_ready: bool = Field(False, description="It was Ready when a rollout gave it this revision.")
+
+
 class TenantRecordSpec(Model):
     """All that must be known to find, keep or remove what a tenant has, also without the Tenant."""
 
@@ -68,6 +81,7 @@ class TenantRecordSpec(Model):
     state: RecordState = RecordState.ACTIVE
     cluster: PinnedCluster
     database: PinnedDatabase
+    plan: PinnedPlan | None = None
     deletion: PinnedDeletion = PinnedDeletion()
     held_since: ShortText | None = Field(
         None, description="Since when the deletion waits for somebody to confirm or abort it."
@@ -76,7 +90,12 @@ class TenantRecordSpec(Model):
     expired: bool = Field(False, description="The deletion was the end of an ephemeral tenant's time.")
     purge_after: ShortText | None = Field(None, description="When a deleted tenant is destroyed, at the earliest.")
     last_spec: dict[str, Any] | None = Field(
-        None, description="The Tenant's spec when it was deleted: what an undelete applies again."
+        None,
+        description="The Tenant's spec that was applied last: what a dry run goes on with, and an undelete applies.",
+    )
+    last_generation: Annotated[int, Field(ge=0)] | None = Field(
+        None,
+        description="The generation that lastSpec was; without it that is not known, or was of a former Tenant.",
     )
     message: Text = Field("", description="What a purge waits for, or what was left where.")
 
@@ -118,6 +137,8 @@ KIND: Final = Kind(
         Column("Tenant", ".spec.tenant"),
         Column("Cluster", ".spec.cluster.name"),
         Column("Namespace", ".spec.cluster.namespace"),
+        Column("Plan", ".spec.plan.name", priority=1),
+        Column("Revision", ".spec.plan.revision", priority=1),
         Column("Database", ".spec.database.name", priority=1),
         Column("Server", ".spec.database.server", priority=1),
         Column("Purge-After", ".spec.purgeAfter"),

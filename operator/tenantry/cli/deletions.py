@@ -16,6 +16,7 @@ from tenantry.cli.connecting import ManagementClient, carried_out, connected, co
 from tenantry.cli.departed import (
     HEADINGS,
     is_held,
+    is_undecided,
     ready_of,
     row_of_record,
     row_of_tenant,
@@ -36,20 +37,36 @@ class Word:
     Attributes:
         annotation: Says it; its value is the Tenant's UID, so that it holds for this very deletion.
         opposite: Is taken back with it: the last word counts.
+        applies: To which Tenants it can be said.
     """
 
     annotation: str
     opposite: str
     done: str
     means: str
+    applies: Callable[[Json], bool]
+
+
+def _is_waiting(tenant: Json) -> bool:
+    """Its deletion is held, or will turn out to be: a word that touches nothing can be said to it in advance."""
+    return is_held(tenant) or is_undecided(tenant)
 
 
 CONFIRM: Final = Word(
-    ANNOTATION_CONFIRM_DELETION, ANNOTATION_ABORT_DELETION, "confirmed", "its deletion goes on as its window says"
+    ANNOTATION_CONFIRM_DELETION,
+    ANNOTATION_ABORT_DELETION,
+    "confirmed",
+    "its deletion goes on as its window says",
+    is_held,
 )
 ABORT: Final = Word(
-    ANNOTATION_ABORT_DELETION, ANNOTATION_CONFIRM_DELETION, "aborted", "the Tenant goes, what it has runs on unmanaged"
+    ANNOTATION_ABORT_DELETION,
+    ANNOTATION_CONFIRM_DELETION,
+    "aborted",
+    "the Tenant goes, what it has runs on unmanaged",
+    _is_waiting,
 )
+SEARCHED_FOR: Final = "heard when its lost record is found, if its deletion is held then"
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +94,7 @@ def list_(workspace: str, *, context: str | None, kubeconfig: str | None, output
 async def _list(workspace: str, context: str | None, kubeconfig: str | None, output: str | None) -> str:
     async with connected(context, kubeconfig) as client:
         with client.asking():
-            tenants = await _held(client, workspace)
+            tenants = await _waiting(client, workspace, _is_waiting)
             records = await _departed(client, workspace)
     if output is not None:
         found = as_list([*tenants, *records])
@@ -90,8 +107,8 @@ async def _list(workspace: str, context: str | None, kubeconfig: str | None, out
     return table(HEADINGS, sorted(rows, key=lambda row: (row[2], row[1], row[3])))
 
 
-async def _held(client: ManagementClient, workspace: str) -> list[Json]:
-    return [body for body in (await client.list(TENANTS, namespace=workspace)).items if is_held(body)]
+async def _waiting(client: ManagementClient, workspace: str, wanted: Callable[[Json], bool]) -> list[Json]:
+    return [body for body in (await client.list(TENANTS, namespace=workspace)).items if wanted(body)]
 
 
 async def _departed(client: ManagementClient, workspace: str) -> list[Json]:
@@ -180,7 +197,7 @@ async def _say_word(word: Word, choice: Choice, context: str | None, kubeconfig:
     """Say it for each; whether that could be done for all."""
     async with connected(context, kubeconfig) as client:
         with client.asking():
-            held, troubles = await _chosen(client, choice)
+            held, troubles = await _chosen(client, choice, word)
         for trouble in troubles:
             say(trouble)
         if not held and not troubles:
@@ -194,10 +211,10 @@ async def _say_word(word: Word, choice: Choice, context: str | None, kubeconfig:
         return all(done) and not troubles
 
 
-async def _chosen(client: ManagementClient, choice: Choice) -> tuple[list[Json], list[str]]:
+async def _chosen(client: ManagementClient, choice: Choice, word: Word) -> tuple[list[Json], list[str]]:
     """The Tenants whose deletion is held, and what is to be said of those that were named and are not."""
     if not choice.refs:
-        return await _held(client, choice.workspace), []
+        return await _waiting(client, choice.workspace, word.applies), []
     held, troubles = [], []
     for ref in choice.refs:
         try:
@@ -205,7 +222,7 @@ async def _chosen(client: ManagementClient, choice: Choice) -> tuple[list[Json],
         except NotFoundError:
             troubles.append(f"{ref.namespace}/{ref.name}: there is no such Tenant")
             continue
-        if is_held(body):
+        if word.applies(body):
             held.append(body)
         else:
             troubles.append(f"{ref.namespace}/{ref.name}: {why_not_held(body)}")
@@ -230,13 +247,15 @@ async def _annotate(client: ManagementClient, word: Word, tenant: Json) -> bool:
                 tenant = await client.get(ref)
             except KubeError:
                 break
-            if tenant["metadata"]["uid"] != uid or not is_held(tenant) or ready_of(tenant)["reason"] != reason:
+            if tenant["metadata"]["uid"] != uid or not word.applies(tenant):
+                break
+            if word is CONFIRM and ready_of(tenant)["reason"] != reason:
                 break
         except KubeError as error:
             say(f"{name}: not {word.done}: {error.message}")
             return False
         else:
-            click.echo(f"{name}: {word.done}: {word.means}")
+            click.echo(f"{name}: {word.done}: {SEARCHED_FOR if is_undecided(tenant) else word.means}")
             return True
     say(f"{name}: not {word.done}: it was changed meanwhile, look at it again")
     return False

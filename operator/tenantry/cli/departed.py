@@ -106,11 +106,20 @@ def ready_of(tenant: Json) -> Json:
 
 def is_held(tenant: Json) -> bool:
     """Whether a Tenant's deletion waits for somebody to confirm or to abort it."""
+    return _waits_for(tenant, Reason.DELETION_HELD, Reason.PROTECTED)
+
+
+def is_undecided(tenant: Json) -> bool:
+    """Whether it can't be said yet if a Tenant's deletion is held, for its record was lost and is searched for."""
+    return _waits_for(tenant, Reason.RECORD_MISSING)
+
+
+def _waits_for(tenant: Json, *reasons: Reason) -> bool:
     metadata = tenant["metadata"]
     return (
         "deletionTimestamp" in metadata
         and TENANT_FINALIZER in metadata.get("finalizers", ())
-        and ready_of(tenant).get("reason") in (Reason.DELETION_HELD, Reason.PROTECTED)
+        and ready_of(tenant).get("reason") in reasons
     )
 
 

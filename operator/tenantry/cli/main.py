@@ -9,6 +9,7 @@ from tenantry.cli.cluster import cluster
 from tenantry.cli.crds import crds
 from tenantry.cli.deletions import deletions
 from tenantry.cli.operator import operator
+from tenantry.cli.preview import preview
 from tenantry.cli.undelete import undelete
 
 
@@ -23,3 +24,4 @@ main.add_command(cluster)
 main.add_command(crds)
 main.add_command(undelete)
 main.add_command(deletions)
+main.add_command(preview)

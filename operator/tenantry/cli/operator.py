@@ -10,6 +10,7 @@ import click
 from tenantry.adapters.kube.management import ManagementConfigError
 from tenantry.api.names import SYSTEM_NAMESPACE
 from tenantry.decide.deletion import StopRule
+from tenantry.decide.rollout import Pace
 from tenantry.ports import KubeError
 from tenantry.reconcile.identity import IdentityError
 from tenantry.runtime.http import parse_address
@@ -61,6 +62,20 @@ def _address(_context: click.Context, _option: click.Parameter, value: str) -> s
     show_default=True,
     help="Deletions that come from deleting a workspace or the kind wait for somebody to confirm them.",
 )
+@click.option(
+    "--rollout-settle",
+    type=click.FloatRange(0),
+    default=60,
+    show_default=True,
+    help="Seconds for which the tenants of one wave have to have been Ready before the next one gets a changed plan.",
+)
+@click.option(
+    "--rollout-patience",
+    type=click.FloatRange(0),
+    default=300,
+    show_default=True,
+    help="Seconds after which a tenant that is not Ready on a changed plan stops its rollout.",
+)
 @click.option("--allow-loopback-targets", is_flag=True, help="Targets and servers on this machine: for development.")
 @click.option(
     "--dns-server",
@@ -77,6 +92,8 @@ def operator(
     mass_deletion_span: float,
     mass_deletion_share: float,
     hold_terminating: bool,
+    rollout_settle: float,
+    rollout_patience: float,
     **flags: object,
 ) -> None:
     """Run the operator until it is told to stop (SIGINT or SIGTERM)."""
@@ -89,7 +106,8 @@ def operator(
         share=mass_deletion_share,
         terminating=hold_terminating,
     )
-    options = Options(log_format=LogFormat(log_format), dns_servers=dns_servers, stop=stop, **flags)  # type: ignore[arg-type]  # click has checked the types
+    rollout = Pace(settle=rollout_settle, patience=rollout_patience)
+    options = Options(log_format=LogFormat(log_format), dns_servers=dns_servers, stop=stop, rollout=rollout, **flags)  # type: ignore[arg-type]  # click has checked the types
     try:
         asyncio.run(run_operator(options))
     except (ManagementConfigError, IdentityError, KubeError) as error:

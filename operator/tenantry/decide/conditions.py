@@ -69,15 +69,22 @@ def summarize(
     elif worst is not None:
         entries.append((ConditionType.RECONCILING, Outcome(True, worst.reason, worst.message)))
     entries += outcomes.items()
-    return [_condition(kind, outcome, previous, generation, now) for kind, outcome in entries]
+    return [condition_of(kind, outcome, previous, generation, now) for kind, outcome in entries]
 
 
-def suspended(previous: Sequence[Condition], generation: int, now: datetime) -> tuple[Condition, list[Condition]]:
+def suspended(
+    previous: Sequence[Condition],
+    generation: int,
+    now: datetime,
+    *,
+    reason: Reason,
+    told: str,
+) -> tuple[Condition, list[Condition]]:
     """The conditions of an object that is left alone: Ready, and the others as they were last found.
 
     Ready keeps its status, for nothing is looked at that could change it; neither Reconciling nor Stalled holds.
     """
-    dropped = (ConditionType.READY, ConditionType.RECONCILING, ConditionType.STALLED)
+    dropped = (ConditionType.READY, ConditionType.RECONCILING, ConditionType.STALLED, ConditionType.CHANGE_HELD)
     others = [
         condition.model_copy(update={"observed_generation": generation})
         for condition in previous
@@ -85,8 +92,7 @@ def suspended(previous: Sequence[Condition], generation: int, now: datetime) -> 
     ]
     former = next((condition for condition in previous if condition.type == ConditionType.READY), None)
     status = {"True": True, "False": False}.get(former.status) if former is not None else None
-    told = "left as it is: spec.suspend is true"
-    ready = _condition(ConditionType.READY, Outcome(status, Reason.SUSPENDED, told), previous, generation, now)
+    ready = condition_of(ConditionType.READY, Outcome(status, reason, told), previous, generation, now)
     return ready, others
 
 
@@ -118,9 +124,10 @@ def _weight(outcome: Outcome) -> int:
     return 2 if outcome.reason == Reason.PENDING else 1
 
 
-def _condition(
+def condition_of(
     kind: ConditionType, outcome: Outcome, previous: Sequence[Condition], generation: int, now: datetime
 ) -> Condition:
+    """One condition, about a generation."""
     status = {True: "True", False: "False", None: "Unknown"}[outcome.status]
     message = outcome.message if len(outcome.message) <= MAX_MESSAGE else f"{outcome.message[: MAX_MESSAGE - 1]}…"
     return Condition.model_validate(

@@ -11,7 +11,7 @@ from tenantry.api.base import parse_duration
 from tenantry.api.conditions import ConditionType, Reason
 from tenantry.api.tenant import TenantSpec
 from tenantry.api.tenantplan import TenantPlanSpec
-from tenantry.api.tenantrecord import PinnedDeletion
+from tenantry.api.tenantrecord import PinnedDeletion, RecordState
 from tenantry.decide.halt import Terminal
 
 DEFAULT_WINDOW: Final = "24h"
@@ -45,6 +45,17 @@ def pinned_deletion(spec: TenantSpec, plan: str, plan_spec: TenantPlanSpec) -> P
             f"{plan_spec.deletion.min_window} to {plan_spec.deletion.max_window}",
         )
     return PinnedDeletion(policy=spec.deletion.policy, window=window)
+
+
+def departure(pinned: PinnedDeletion, now: datetime) -> dict[str, str]:
+    """What a record's spec says of a deletion that begins now."""
+    begun = {"deletedAt": time_text(now)}
+    if pinned.policy == "Retain":
+        return {**begun, "state": RecordState.RETAINED.value}
+    window = parse_duration(pinned.window)
+    if window > timedelta():
+        return {**begun, "state": RecordState.DELETED.value, "purgeAfter": time_text(now + window)}
+    return {**begun, "state": RecordState.PURGING.value}
 
 
 def time_text(moment: datetime) -> str:

@@ -9,6 +9,7 @@ from tenantry.api.cluster import ClusterSpec
 from tenantry.api.effective import Effective
 from tenantry.api.identity import TenantIdentity
 from tenantry.api.tenant import TenantSpec
+from tenantry.api.tenantrecord import PinnedPlan
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +52,7 @@ class Blueprint:
         hosts: The default host first, where there is one.
         env: All of `tenant-env`, values of Secrets included.
         database_cidrs: Where the tenant's database is; empty for a tenant without one.
+        plan: Which content of which plan `effective` was made from, as its record says.
         dedicated: The database has a server of its own in the namespace.
     """
 
@@ -64,6 +66,7 @@ class Blueprint:
     env: Mapping[str, str] = field(repr=False)
     database_port: int | None = None
     database_cidrs: tuple[str, ...] = ()
+    plan: PinnedPlan | None = None
     dedicated: bool = False
 
     @property

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
+
+from pydantic import ValidationError
 
 from tenantry.api.names import (
     ANNOTATION_ACTIVITY,
     ANNOTATION_HOSTS,
     ANNOTATION_IMAGE_PULL_POLICY,
     ANNOTATION_INCARNATION,
+    ANNOTATION_PLAN_REVISION,
     ANNOTATION_SERVICE_TYPES,
     ANNOTATION_WORKSPACE_UID,
 )
 from tenantry.api.resources import NAMESPACES
+from tenantry.api.tenantrecord import PinnedPlan
 from tenantry.desired.blueprint import Blueprint
 from tenantry.desired.stamp import stamped
 
@@ -38,6 +43,21 @@ def namespace(blueprint: Blueprint, activity: str | None = None) -> dict[str, An
             ANNOTATION_SERVICE_TYPES: ",".join(blueprint.effective.service_types),
             ANNOTATION_WORKSPACE_UID: blueprint.identity.workspace_uid,
             ANNOTATION_INCARNATION: str(blueprint.identity.incarnation),
+            **({ANNOTATION_PLAN_REVISION: plan_text(blueprint.plan)} if blueprint.plan else {}),
             **({ANNOTATION_ACTIVITY: activity} if activity else {}),
         },
     )
+
+
+def plan_text(plan: PinnedPlan) -> str:
+    """A plan and its content as the namespace says them: only there, for each other object would be written for it."""
+    return f"{plan.name}/{plan.revision}"
+
+
+def plan_of(live: Mapping[str, Any]) -> PinnedPlan | None:
+    """The plan and content that a tenant's namespace says; None where it says none, or nothing that makes sense."""
+    name, _, revision = ((live["metadata"].get("annotations") or {}).get(ANNOTATION_PLAN_REVISION) or "").partition("/")
+    try:
+        return PinnedPlan(name=name, revision=revision)
+    except ValidationError:
+        return None

@@ -76,10 +76,12 @@ class ClusterReconciler:
             ConditionType.REACHABLE: PENDING,
             ConditionType.PERMISSIONS_SUFFICIENT: PENDING,
         }
+        known = self._world.targets.get(cluster.name)
+        outage = known is not None and not known.availability.ok
         connected = await self._examine(cluster, outcomes)
         if connected.target is not None and connected.facts is not None and availability_of(outcomes).ok:
             await self._recover(connected.target)
-        self._judge(cluster, connected.target, outcomes)
+        self._judge(cluster, connected.target, outcomes, outage=outage)
         return await self._report(key, cluster, connected, outcomes)
 
     async def _examine(self, cluster: Cluster, outcomes: dict[ConditionType, Outcome]) -> _Connected:
@@ -223,8 +225,13 @@ class ClusterReconciler:
                 return target.name
         return None
 
-    def _judge(self, cluster: Cluster, target: Target | None, outcomes: dict[ConditionType, Outcome]) -> None:
-        """Tell the connection, and wake the tenants when that changes what they can do."""
+    def _judge(
+        self, cluster: Cluster, target: Target | None, outcomes: dict[ConditionType, Outcome], *, outage: bool
+    ) -> None:
+        """Tell the connection, and wake the tenants when that changes what they can do.
+
+        An outage may have begun and ended between two probes: the breaker is opened by the tenants' own requests.
+        """
         told = self._told.get(cluster.name)
         now = availability_of(outcomes)
         if target is not None:
@@ -233,7 +240,7 @@ class ClusterReconciler:
             # else: one probe that failed is no outage; the breaker counts them
             now = target.availability
         self._told[cluster.name] = now
-        if told != now:
+        if told != now or (outage and now.ok):
             self._world.wake.tenants_of_cluster(cluster.name)
 
     async def _report(

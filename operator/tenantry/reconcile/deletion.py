@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import logging
-from datetime import timedelta
 from typing import Any
 
-from tenantry.api.base import parse_duration
 from tenantry.api.conditions import ConditionType, Reason
 from tenantry.api.names import ANNOTATION_ABORT_DELETION, ANNOTATION_FORCE_ORPHAN, TENANT_FINALIZER
-from tenantry.api.resources import TENANT_PLANS, TENANT_RECORDS, Ref
+from tenantry.api.resources import TENANT_RECORDS, Ref
 from tenantry.api.tenant import Tenant
-from tenantry.api.tenantplan import DEFAULT_PLAN, TenantPlan, TenantPlanSpec
 from tenantry.api.tenantrecord import PinnedDeletion, RecordState, TenantRecord
 from tenantry.decide.conditions import Outcome
-from tenantry.decide.deletion import pinned_deletion, time_text
+from tenantry.decide.deletion import departure, pinned_deletion
 from tenantry.decide.halt import Halt, Terminal, Waiting
+from tenantry.decide.merging import merge_patch
 from tenantry.ports import ConflictError, KubeError, NotFoundError
 from tenantry.reconcile.holding import Holding, SettlingError, ends_by_itself
 from tenantry.reconcile.memory import Memory
@@ -25,6 +23,7 @@ from tenantry.reconcile.quiescence import quiesce
 from tenantry.reconcile.records import find_record, remove_record, swap
 from tenantry.reconcile.report import Report
 from tenantry.reconcile.result import Result
+from tenantry.reconcile.terms import TermsOfTenants
 from tenantry.reconcile.traces import record_of_traces, search
 from tenantry.reconcile.workspace import find_workspace, identify
 from tenantry.reconcile.world import World
@@ -41,6 +40,7 @@ class Deletion:
         self._world = world
         self._memory = memory
         self._holding = Holding(world, memory)
+        self._terms = TermsOfTenants(world)
 
     async def reconcile(self, tenant: Tenant) -> Result:
         """One pass: as far as it goes."""
@@ -124,38 +124,39 @@ class Deletion:
         now = max(world.clock.now(), await world.management.now())
         record = await self._holding.check(tenant, record)
         pinned = self._pinned(tenant, record)
-        window = parse_duration(pinned.window)
         change: dict[str, Any] = {
-            "deletedAt": time_text(now),
+            **departure(pinned, now),
             "deletion": pinned.model_dump(by_alias=True, mode="json"),
-            "lastSpec": self._raw_spec(tenant),
             "message": "",
+            **self._last_spec(tenant, record),
         }
         if ends_by_itself(tenant, now):
             change["expired"] = True
-        if pinned.policy == "Retain":
-            return await swap(world, record, {**change, "state": RecordState.RETAINED.value})
-        if window > timedelta():
-            change["purgeAfter"] = time_text(now + window)
-            return await swap(world, record, {**change, "state": RecordState.DELETED.value})
-        if "expired" not in change:
+        elif change["state"] == RecordState.PURGING:
             await self._memory.note_deletion(record)
-        return await swap(world, record, {**change, "state": RecordState.PURGING.value})
+        return await swap(world, record, change)
 
     def _pinned(self, tenant: Tenant, record: TenantRecord) -> PinnedDeletion:
-        """As spec and plan say now; where they make no sense together, as they said when they last did."""
-        body = self._world.live.get(Ref(TENANT_PLANS, "", tenant.spec.plan or DEFAULT_PLAN))
-        if body is None and tenant.spec.plan is not None:
+        """As its spec and its plan's content that it has say; else as they said when they last made sense together.
+
+        Not as another plan says that the spec may name since a moment ago: nobody leaves by terms that he never had.
+        """
+        terms = self._terms.at_deletion(tenant, find_workspace(self._world, tenant.workspace), record)
+        if terms is None:
             return record.spec.deletion
-        plan = TenantPlan.model_validate(body).spec if body is not None else TenantPlanSpec()
         try:
-            return pinned_deletion(tenant.spec, tenant.spec.plan or DEFAULT_PLAN, plan)
+            return pinned_deletion(tenant.spec, terms.name, terms.spec)
         except Terminal:
             return record.spec.deletion
 
-    def _raw_spec(self, tenant: Tenant) -> dict[str, Any]:
+    def _last_spec(self, tenant: Tenant, record: TenantRecord) -> dict[str, Any]:
+        """What an undelete is to apply; of a Tenant whose change is held, what was applied before that."""
+        last = record.spec.last_spec
+        if tenant.dry_run and last is not None:
+            return {}
         body = self._world.live.get(tenant.ref)
-        return dict(body["spec"]) if body is not None else tenant.spec.model_dump(by_alias=True, mode="json")
+        spec = body["spec"] if body is not None else tenant.spec.model_dump(by_alias=True, mode="json")
+        return {"lastSpec": merge_patch(last or {}, spec)}
 
     async def _carry_out(self, record: TenantRecord) -> TenantRecord:
         match record.spec.state:
@@ -197,8 +198,8 @@ class Deletion:
     async def _abort(self, tenant: Tenant, record: TenantRecord | None) -> None:
         """Let the Tenant go and touch nothing: what it has runs on, and who applies it again has it back."""
         if record is not None:
-            change = {"state": RecordState.RETAINED.value, "lastSpec": self._raw_spec(tenant), "heldSince": None}
-            await swap(self._world, record, change)
+            change = {"state": RecordState.RETAINED.value, "heldSince": None}
+            await swap(self._world, record, {**change, **self._last_spec(tenant, record)})
         self._tell(tenant, Reason.RETAINED, "its deletion was aborted: what it has runs on without being managed")
         await self._let_go(tenant)
 
@@ -219,6 +220,7 @@ class Deletion:
             case RecordState.RETAINED:
                 self._tell(tenant, Reason.RETAINED, f"what it has runs on unmanaged: TenantRecord {record.name}")
             case _:
+                self._world.wake.wake(Ref(TENANT_RECORDS, "", record.name))
                 self._tell(tenant, Reason.ORPHANED, f"TenantRecord {record.name}: {spec.message}", warning=True)
 
     def _tell(self, tenant: Tenant, reason: Reason, message: str, *, warning: bool = False) -> None:

@@ -39,13 +39,18 @@ class ClaimedHosts:
 
 
 class HostClaims:
-    """The host claims of one tenant on its target."""
+    """The host claims of one tenant on its target, for one pass.
+
+    Attributes:
+        released: A host that the tenant was served under is free for others now.
+    """
 
     def __init__(self, target: Target, identity: TenantIdentity, dns: Dns, *, default_host: str) -> None:
         self._target = target
         self._default_host = default_host
         self._identity = identity
         self._dns = dns
+        self.released = False
 
     async def claim(self, wishes: Sequence[HostWish], refusals: Sequence[HostRefusal]) -> ClaimedHosts:
         """Claim what is wished for; what can't be had is told and does not stop the rest."""
@@ -80,6 +85,7 @@ class HostClaims:
             host = _host_of(live)
             if host not in named:
                 await self._give_back(live)
+                self.released = True
                 continue
             outcome = Outcome(
                 None,

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from tenantry.api.resources import TENANTS, Ref
-from tenantry.api.tenantrecord import RecordState, TenantRecord
+from tenantry.api.tenantrecord import PinnedPlan, RecordState, TenantRecord
 from tenantry.ports import Json
 
 
@@ -26,6 +26,7 @@ class Entry:
     server: str
     server_id: str
     namespace: str
+    plan: PinnedPlan | None
     state: str
     deleted_at: str | None
     expired: bool
@@ -47,6 +48,7 @@ class Entry:
             server=spec.database.server,
             server_id=spec.database.id,
             namespace=spec.cluster.namespace,
+            plan=spec.plan,
             state=spec.state,
             deleted_at=spec.deleted_at,
             expired=spec.expired,

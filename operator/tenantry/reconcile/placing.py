@@ -10,21 +10,21 @@ from tenantry.api.conditions import ConditionType, Reason
 from tenantry.api.dedicated import MODE as DEDICATED
 from tenantry.api.effective import Effective
 from tenantry.api.identity import TenantIdentity, namespace_name
-from tenantry.api.resources import CLUSTERS, TENANT_PLANS, Ref
+from tenantry.api.resources import CLUSTERS, Ref
 from tenantry.api.tenant import Tenant
-from tenantry.api.tenantplan import DEFAULT_PLAN, TenantPlan, TenantPlanSpec
+from tenantry.api.tenantplan import TenantPlanSpec
 from tenantry.api.tenantrecord import PinnedCluster, PinnedDatabase, TenantRecord
 from tenantry.decide.dedicated import not_described
 from tenantry.decide.effective import effective
 from tenantry.decide.halt import Terminal, Waiting
 from tenantry.decide.hosts import pinned_default_host
 from tenantry.decide.placement import Candidate, check_unmoved, check_use, place
-from tenantry.decide.workspaces import allows
 from tenantry.ports import Target
 from tenantry.reconcile.database import choose_server
 from tenantry.reconcile.external import MODE as EXTERNAL
 from tenantry.reconcile.namespace import check_name
-from tenantry.reconcile.records import adopt, check_predecessors, create_record, find_record, swap
+from tenantry.reconcile.records import Pins, adopt, check_predecessors, create_record, find_record, spec_change, swap
+from tenantry.reconcile.terms import Terms, TermsOfTenants
 from tenantry.reconcile.traces import record_of_traces, search
 from tenantry.reconcile.workspace import Workspace, identify
 from tenantry.reconcile.world import World
@@ -37,11 +37,29 @@ class Placed:
     """A tenant that has a place, and all that follows from it."""
 
     identity: TenantIdentity
-    plan: TenantPlanSpec
+    terms: Terms
     effective: Effective
     record: TenantRecord
     cluster: Cluster
     target: Target
+
+    @property
+    def plan(self) -> TenantPlanSpec:
+        """The content of its plan that it is rendered from."""
+        return self.terms.spec
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What a new record is to say.
+
+    Attributes:
+        database: One that was found, and that the tenant goes on having.
+    """
+
+    terms: Terms
+    effective: Effective
+    database: PinnedDatabase | None
 
 
 class Placing:
@@ -49,6 +67,7 @@ class Placing:
 
     def __init__(self, world: World) -> None:
         self._world = world
+        self._terms = TermsOfTenants(world)
         self._deciding = asyncio.Lock()
 
     async def place(self, tenant: Tenant, workspace: Workspace) -> Placed:
@@ -58,36 +77,34 @@ class Placing:
             Halt: why it can't have one, or can't be changed now.
         """
         world = self._world
-        plan_name, plan = self._plan(tenant, workspace)
-        mixed = effective(tenant.spec, plan_name, plan)
         identity = identify(world, tenant, workspace)
         record, database = find_record(world, identity), None
         if record is None and (tenant.has_finalizer or workspace.adopted):
             record, database = await self._rebuild(tenant, identity)
+        terms = await self._terms.find(tenant, workspace, record)
+        mixed = effective(tenant.spec, terms.name, terms.spec)
         if record is None:
             check_predecessors(world, tenant, identity)
             async with self._deciding:
-                record = await self._decide(tenant, workspace, identity, mixed, database)
+                record = await self._decide(tenant, workspace, identity, Wanted(terms, mixed, database))
         record = await adopt(world, tenant, record)
-        if record.spec.deletion != mixed.deletion:
-            record = await swap(world, record, {"deletion": mixed.deletion.model_dump(by_alias=True, mode="json")})
+        record = await self._terms.pin(record, terms, mixed.deletion)
         cluster = self._cluster(record.spec.cluster.name)
         check_use(cluster, workspace.labels)
         check_unmoved(tenant.spec.placement, cluster)
         record = await self._check_database(tenant, cluster, workspace, record, mixed)
         target = usable_target(world, record)
-        return Placed(record.identity, plan, mixed, record, cluster, target)
+        return Placed(record.identity, terms, mixed, record, cluster, target)
 
     async def _decide(
         self,
         tenant: Tenant,
         workspace: Workspace,
         identity: TenantIdentity,
-        mixed: Effective,
-        database: PinnedDatabase | None,
+        wanted: Wanted,
     ) -> TenantRecord:
-        """A new record; with a database that was found, the tenant goes on having it."""
-        world = self._world
+        """A new record, after the slot of its plan: what can fail has not, when that is claimed."""
+        world, mixed = self._world, wanted.effective
         if (record := find_record(world, identity)) is not None:
             return record
         clusters = [Cluster.model_validate(body) for body in world.live.all(CLUSTERS)]
@@ -110,8 +127,10 @@ class Placing:
             namespace=namespace,
             host=pinned_default_host(cluster.spec, identity),
         )
-        database = database or self._pin_database(tenant, cluster, workspace, identity, mixed)
-        return await create_record(world, tenant.metadata.uid, identity, pinned, database, mixed.deletion)
+        database = wanted.database or self._pin_database(tenant, cluster, workspace, identity, mixed)
+        await self._terms.claim(wanted.terms, identity)
+        pins = Pins(pinned, database, mixed.deletion, wanted.terms.pin)
+        return await create_record(world, tenant.metadata.uid, identity, pins, applied=tenant)
 
     def _pin_database(
         self, tenant: Tenant, cluster: Cluster, workspace: Workspace, identity: TenantIdentity, mixed: Effective
@@ -164,22 +183,8 @@ class Placing:
                 f"spec.database.mode: {mixed.mode} is not {pinned.mode}, in which", pinned.mode, mixed.mode
             )
         database = self._pin_database(tenant, cluster, workspace, record.identity, mixed)
-        return await swap(self._world, record, {"database": database.model_dump(by_alias=True, mode="json")})
-
-    def _plan(self, tenant: Tenant, workspace: Workspace) -> tuple[str, TenantPlanSpec]:
-        name = tenant.spec.plan or DEFAULT_PLAN
-        body = self._world.live.get(Ref(TENANT_PLANS, "", name))
-        plan = TenantPlan.model_validate(body) if body is not None else None
-        if plan is not None and allows(plan.spec.allowed_workspaces, workspace.labels):
-            return name, plan.spec
-        if tenant.spec.plan is None and plan is None:
-            return "", TenantPlanSpec()
-        # A workspace learns no more of a plan that it may not use than of one that is not there.
-        raise Waiting(
-            ConditionType.PLACED,
-            Reason.PLAN_NOT_FOUND,
-            f"spec.plan: there is no TenantPlan {name!r} that this workspace may use",
-        )
+        change = {"database": database.model_dump(by_alias=True, mode="json"), **spec_change(tenant, record)}
+        return await swap(self._world, record, change)
 
     def _cluster(self, name: str) -> Cluster:
         body = self._world.live.get(Ref(CLUSTERS, "", name))

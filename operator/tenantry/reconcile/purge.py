@@ -13,6 +13,7 @@ from tenantry.decide.deletion import parse_time
 from tenantry.decide.halt import Waiting
 from tenantry.desired.stamp import bears_stamp
 from tenantry.ports import DatabaseError, Json, Target
+from tenantry.reconcile.contention import hosts_on
 from tenantry.reconcile.namespace import blocked_by
 from tenantry.reconcile.parking import drop_database, mark_dropping, ready_server, wanted_of
 from tenantry.reconcile.placing import usable_target
@@ -81,7 +82,8 @@ async def purge(world: World, record: TenantRecord) -> TenantRecord:
             f"the namespace {record.spec.cluster.namespace!r} is being deleted on the target{blocked_by(live)}",
             retry_after=GONE_RETRY,
         )
-    await _release_hosts(target, record)
+    if await _release_hosts(target, record):
+        world.contention.freed(hosts_on(target.name), world.wake.wake)
     return record
 
 
@@ -124,10 +126,14 @@ def _refused(record: TenantRecord, error: DatabaseError) -> Waiting:
     )
 
 
-async def _release_hosts(target: Target, record: TenantRecord) -> None:
+async def _release_hosts(target: Target, record: TenantRecord) -> int:
+    """Give back what the tenant has claimed; how many that were."""
+    released = 0
     for live in target.live.of_tenant(record.identity.tenant_hash):
         metadata = live["metadata"]
         if metadata.get("labels", {}).get(LABEL_CLAIM) == CLAIM_HOST and bears_stamp(live, record.identity):
             ref = Ref(CONFIG_MAPS, SYSTEM_NAMESPACE, metadata["name"])
             await target.kube.delete(ref, uid=metadata["uid"])
             target.live.forget(ref, uid=metadata["uid"])
+            released += 1
+    return released

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
+
+from pydantic import ValidationError
 
 from tenantry.api.conditions import ConditionType, Reason
 from tenantry.api.identity import TenantIdentity
@@ -17,19 +19,22 @@ from tenantry.api.names import (
     MANAGED_BY,
     TENANT_FINALIZER,
 )
-from tenantry.api.resources import CLUSTERS, DATABASE_SERVERS, TENANT_RECORDS, Ref
-from tenantry.api.tenant import Tenant
+from tenantry.api.resources import CLUSTERS, DATABASE_SERVERS, TENANT_PLANS, TENANT_RECORDS, Ref
+from tenantry.api.tenant import Tenant, TenantSpec
 from tenantry.api.tenantrecord import (
     PinnedCluster,
     PinnedDatabase,
     PinnedDeletion,
+    PinnedPlan,
     RecordState,
     TenantRecord,
     TenantRecordSpec,
 )
 from tenantry.decide.deletion import parse_time
 from tenantry.decide.halt import Terminal, Waiting
+from tenantry.decide.merging import merge_patch
 from tenantry.ports import AlreadyExistsError, ConflictError, Json
+from tenantry.reconcile.contention import ROOM
 from tenantry.reconcile.platform import set_finalizer
 from tenantry.reconcile.world import World
 
@@ -41,6 +46,21 @@ class Fate:
     state: RecordState = RecordState.ACTIVE
     deleted_at: str | None = None
     purge_after: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Pins:
+    """What a record says that a tenant has.
+
+    Attributes:
+        deletion: What is to happen at its deletion; the default where that is not known.
+        plan: Which plan and revision; None where that is not known.
+    """
+
+    cluster: PinnedCluster
+    database: PinnedDatabase
+    deletion: PinnedDeletion = field(default_factory=PinnedDeletion)
+    plan: PinnedPlan | None = None
 
 
 def record_ref(identity: TenantIdentity) -> Ref:
@@ -63,10 +83,9 @@ async def create_record(
     world: World,
     tenant_uid: str,
     identity: TenantIdentity,
-    cluster: PinnedCluster,
-    database: PinnedDatabase,
-    deletion: PinnedDeletion | None = None,
+    pins: Pins,
     fate: Fate | None = None,
+    applied: Tenant | None = None,
 ) -> TenantRecord:
     """Write a new record; where one is there already (its creation's answer was lost), that one.
 
@@ -74,10 +93,9 @@ async def create_record(
         world: The world.
         tenant_uid: Of the Tenant; empty where it is not there.
         identity: Whose record it is.
-        cluster: Where it lives.
-        database: What database it has.
-        deletion: What is to happen at its deletion, where that is known.
+        pins: What it has and where.
         fate: The state that its stamps tell, for a record that was lost.
+        applied: The Tenant whose spec is about to be applied.
     """
     fate = fate or Fate()
     spec = TenantRecordSpec(
@@ -89,11 +107,14 @@ async def create_record(
         incarnation=identity.incarnation,
         epoch=identity.epoch,
         state=fate.state,
-        cluster=cluster,
-        database=database,
-        deletion=deletion or PinnedDeletion(),
+        cluster=pins.cluster,
+        database=pins.database,
+        plan=pins.plan,
+        deletion=pins.deletion,
         deleted_at=fate.deleted_at,
         purge_after=fate.purge_after,
+        last_spec=spec_document(applied) if applied else None,
+        last_generation=applied.metadata.generation if applied else None,
     )
     body: Json = {
         "apiVersion": TENANT_RECORDS.api_version,
@@ -202,9 +223,33 @@ _ACTIVE_AGAIN: Final[Mapping[str, Any]] = {
     "purgeAfter": None,
     "heldSince": None,
     "expired": None,
-    "lastSpec": None,
+    "lastGeneration": None,
     "message": "",
 }
+
+
+def spec_document(tenant: Tenant) -> Json:
+    """A Tenant's spec as JSON: what its body says, as far as this version knows the fields."""
+    return tenant.spec.model_dump(by_alias=True, mode="json", exclude_unset=True, exclude_none=True)
+
+
+def spec_change(tenant: Tenant, record: TenantRecord) -> dict[str, Any]:
+    """The change of a record after which it says that this spec was applied last; empty where it says so already."""
+    last = record.spec.last_spec
+    # A dry run applies none; the same spec with other defaults filled in (a new version of the kind) is no other one.
+    if tenant.dry_run or (last is not None and _means(last, tenant)):
+        return {}
+    patch = merge_patch(last or {}, spec_document(tenant))
+    return {"lastSpec": patch, "lastGeneration": tenant.metadata.generation}
+
+
+def _means(last: Json, tenant: Tenant) -> bool:
+    if last == spec_document(tenant):
+        return True
+    try:
+        return TenantSpec.model_validate(last) == tenant.spec
+    except ValidationError:
+        return False
 
 
 async def swap(world: World, record: TenantRecord, change: dict[str, Any]) -> TenantRecord:
@@ -226,6 +271,10 @@ async def remove_record(world: World, record: TenantRecord) -> None:
         await world.management.delete(ref, uid=record.metadata.uid, resource_version=record.metadata.resource_version)
         world.live.forget(ref, uid=record.metadata.uid)
     world.ledger.note(record.name, None)
+    world.contention.freed(ROOM, world.wake.wake)
+    world.verdicts.forget(record.name)
+    if record.spec.plan is not None:
+        world.wake.wake(Ref(TENANT_PLANS, "", record.spec.plan.name))  # it gives the slot to somebody else
     for stood_on in (
         Ref(CLUSTERS, "", record.spec.cluster.name),
         Ref(DATABASE_SERVERS, "", record.spec.database.server),

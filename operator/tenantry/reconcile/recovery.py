@@ -17,9 +17,10 @@ from tenantry.api.names import (
 )
 from tenantry.api.resources import CLUSTERS, DATABASE_SERVERS, NAMESPACES, TENANTS, Ref
 from tenantry.api.tenantrecord import PinnedDatabase, RecordState
+from tenantry.desired.namespace import plan_of
 from tenantry.desired.stamp import bears_stamp
 from tenantry.ports import Json, NotFoundError, Target
-from tenantry.reconcile.records import create_record
+from tenantry.reconcile.records import Pins, create_record
 from tenantry.reconcile.traces import (
     claims_on,
     dedicated_trace,
@@ -103,7 +104,8 @@ async def _recover(world: World, target: Target, identity: TenantIdentity, datab
     if not bears_stamp(live, identity):
         return
     pinned = pinned_cluster(target, target.facts, cluster, live, identity)
-    record = await create_record(world, "", identity, pinned, database, fate=fate_of(live))
+    pins = Pins(pinned, database, plan=plan_of(live))
+    record = await create_record(world, "", identity, pins, fate_of(live))
     logger.warning("%s had no record: made anew from its stamps, %s", identity.tenant_id, record.spec.state)
 
 

@@ -6,9 +6,13 @@ import logging
 from dataclasses import replace
 
 from tenantry.api.conditions import Condition, ConditionType, Reason
+from tenantry.api.effective import Effective
 from tenantry.api.names import SECRET_DATABASE
+from tenantry.api.preview import Preview
 from tenantry.api.tenant import BindingStatus, EffectiveStatus, Tenant, TenantStatus
-from tenantry.decide.conditions import Outcome, summarize, suspended, time_of
+from tenantry.decide.conditions import Outcome, condition_of, summarize, suspended, time_of
+from tenantry.decide.preview import held_outcome
+from tenantry.decide.rollout import Health
 from tenantry.desired.blueprint import Blueprint
 from tenantry.ports import KubeError, UnreachableError
 from tenantry.reconcile.placing import Placed
@@ -22,6 +26,7 @@ FIRST_VISIT_PATIENCE = 10.0
 """Seconds for which a pass that only waits for the quota leaves the first visit's conditions as they are."""
 
 
+HELD = "a change is held: see ChangeHeld and status.preview"
 NOTE = f"{Reason.NAMESPACE_RECREATED.value}: "
 
 
@@ -31,18 +36,34 @@ class Report:
     Attributes:
         outcomes: One a concern, in the order in which they are told.
         retry: Something transient happened.
+
+    Args:
+        world: The world.
+        tenant: As it is treated: during a dry run not with its own spec.
+        outcomes: To begin with.
+        generation: That the spec it is treated with was; by default the Tenant's.
     """
 
-    def __init__(self, world: World, tenant: Tenant, outcomes: dict[ConditionType, Outcome]) -> None:
+    def __init__(
+        self,
+        world: World,
+        tenant: Tenant,
+        outcomes: dict[ConditionType, Outcome],
+        *,
+        generation: int | None = None,
+    ) -> None:
         self._world = world
         self._tenant = tenant
+        self._generation = tenant.metadata.generation if generation is None else generation
+        self._preview: Preview | None = None
+        self._held: Outcome | None = None
         self._placed: Placed | None = None
         self._blueprint: Blueprint | None = None
         self._namespace_was_ready = any(
             c.type == ConditionType.NAMESPACE_READY and (c.status == "True" or c.reason == Reason.NAMESPACE_TERMINATING)
             for c in tenant.status.conditions
         )
-        self._note = _kept_note(tenant)
+        self._note = _kept_note(tenant, self._generation)
         self._unanswered = False
         self.outcomes = outcomes
         self.retry = False
@@ -50,7 +71,8 @@ class Report:
     def placed(self, placed: Placed) -> None:
         """The tenant has a place."""
         self._placed = placed
-        self.outcomes[ConditionType.PLACED] = Outcome(True, Reason.READY, f"on cluster {placed.cluster.name}")
+        told = "; ".join(part for part in (f"on cluster {placed.cluster.name}", placed.terms.note) if part)
+        self.outcomes[ConditionType.PLACED] = Outcome(True, Reason.READY, told)
 
     def serves(self, blueprint: Blueprint) -> None:
         """What it is to have is known."""
@@ -74,9 +96,43 @@ class Report:
         kind = next(pending, ConditionType.PLACED)
         self.outcomes[kind] = Outcome(None, reason, error.message, retry_after=asked)
 
+    def dry_run(self, preview: Preview | None) -> None:
+        """The annotation is there: what it holds, None where the spec is the one that is applied."""
+        self._preview = preview
+        self._held = held_outcome(preview)
+
+    @property
+    def refuses(self) -> bool:
+        """Whether the held spec would be refused, or would wait."""
+        return self._preview is not None and bool(self._preview.refusals)
+
+    @property
+    def answered(self) -> bool:
+        """Whether no request of the pass was left without an answer."""
+        return not self._unanswered
+
+    @property
+    def effective(self) -> Effective | None:
+        """What the tenant has; None where the pass did not get so far."""
+        return self._placed.effective if self._placed is not None else None
+
     def good(self, *kinds: ConditionType) -> bool:
         """Whether these concerns are as they should be."""
         return all(self.outcomes[kind].status is True for kind in kinds)
+
+    @property
+    def revision(self) -> str | None:
+        """The revision of its plan that this pass was about; None where it did not get to know that."""
+        return self._placed.terms.pin.revision if self._placed is not None else None
+
+    @property
+    def health(self) -> Health | None:
+        """What this pass found out, for the rollout of its plan; None where it found out nothing."""
+        if self._passing():
+            return None
+        if any(outcome.terminal for outcome in self.outcomes.values()):
+            return Health.STALLED
+        return Health.READY if all(each.status is True for each in self.outcomes.values()) else Health.WAITING
 
     async def write_first(self) -> None:
         """On the first visit ever: say Unknown and Reconciling before the work begins."""
@@ -92,11 +148,11 @@ class Report:
             return
         await self._write(self.outcomes)
 
-    async def write_suspended(self) -> None:
+    async def write_left_alone(self, reason: Reason, told: str) -> None:
         """Say that nothing is done: what was last found out stays, Ready with it, under another reason."""
         tenant = self._tenant
-        ready, others = suspended(self._previous(), tenant.metadata.generation, self._world.clock.now())
-        status = self._status([ready, *others])
+        ready, others = suspended(self._previous(), self._generation, self._world.clock.now(), reason=reason, told=told)
+        status = self._status([ready, *others, *self._held_conditions()])
         if await write_status(self._world.management, self._world.live, tenant.ref, status):
             self._announce(self._previous(), ready)
 
@@ -109,6 +165,9 @@ class Report:
         database = outcomes.get(ConditionType.DATABASE_READY)
         if database is not None and database.reason == Reason.NOT_VERIFIED:
             message += "; nobody has tried to log in to its External database"
+        reason = Reason.READY if tenant.spec.enabled else Reason.DISABLED
+        if self._preview is not None:
+            reason, message = Reason.DRY_RUN, f"{message}; {HELD}"
         namespace = outcomes.get(ConditionType.NAMESPACE_READY)
         if self._note and namespace is not None:
             told = "; ".join(part for part in (namespace.message, self._note) if part)
@@ -116,11 +175,12 @@ class Report:
         conditions = summarize(
             outcomes,
             ready_message=message,
-            ready_reason=Reason.READY if tenant.spec.enabled else Reason.DISABLED,
+            ready_reason=reason,
             previous=before,
-            generation=tenant.metadata.generation,
+            generation=self._generation,
             now=self._world.clock.now(),
         )
+        conditions += self._held_conditions()
         if await write_status(self._world.management, self._world.live, tenant.ref, self._status(conditions)):
             self._announce(before, conditions[0])
 
@@ -128,10 +188,13 @@ class Report:
         tenant, placed, blueprint = self._tenant, self._placed, self._blueprint
         if placed is None:
             # What was known before still holds: the tenant is only not worked on.
-            known = tenant.status.model_dump(exclude={"conditions", "observed_generation", "last_handled_reconcile_at"})
+            known = tenant.status.model_dump(
+                exclude={"conditions", "observed_generation", "preview", "last_handled_reconcile_at"}
+            )
             return TenantStatus(
                 **known,
                 conditions=conditions,
+                preview=self._preview,
                 observed_generation=tenant.metadata.generation,
                 last_handled_reconcile_at=tenant.requested_at,
             )
@@ -148,11 +211,20 @@ class Report:
             binding=BindingStatus(name=SECRET_DATABASE) if has_database else None,
             effective=EffectiveStatus(
                 plan=placed.effective.plan,
+                plan_revision=placed.terms.pin.revision,
                 limits=dict(placed.effective.limits),
                 quota=dict(placed.effective.quota),
             ),
+            preview=self._preview,
             last_handled_reconcile_at=tenant.requested_at,
         )
+
+    def _held_conditions(self) -> list[Condition]:
+        """About the generation that is held: all others are about the one that is applied."""
+        if self._held is None:
+            return []
+        generation, now = self._tenant.metadata.generation, self._world.clock.now()
+        return [condition_of(ConditionType.CHANGE_HELD, self._held, self._previous(), generation, now)]
 
     @property
     def _url(self) -> str:
@@ -168,7 +240,7 @@ class Report:
         was_ready = any(
             condition.type == ConditionType.READY
             and condition.status == "True"
-            and condition.observed_generation == self._tenant.metadata.generation
+            and condition.observed_generation == self._generation
             for condition in self._previous()
         )
         return self._unanswered and target_is_well and was_ready
@@ -183,7 +255,7 @@ class Report:
         return any(
             condition.type == ConditionType.READY
             and condition.reason == Reason.PROGRESSING
-            and condition.observed_generation == self._tenant.metadata.generation
+            and condition.observed_generation == self._generation
             and (since := time_of(condition)) is not None
             and 0 <= (now - since).total_seconds() < FIRST_VISIT_PATIENCE
             for condition in self._previous()
@@ -205,10 +277,10 @@ class Report:
             self._world.events.emit(about, warning=warning, reason=reason, message=message)
 
 
-def _kept_note(tenant: Tenant) -> str:
+def _kept_note(tenant: Tenant, generation: int) -> str:
     """That the namespace was made again is told until the next change of the spec: one pass would be overlooked."""
     for condition in tenant.status.conditions:
         told = condition.type == ConditionType.NAMESPACE_READY and NOTE in condition.message
-        if told and condition.observed_generation == tenant.metadata.generation:
+        if told and condition.observed_generation == generation:
             return NOTE + condition.message.rpartition(NOTE)[2]
     return ""

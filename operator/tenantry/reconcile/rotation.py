@@ -190,6 +190,8 @@ class Rotation:
         )
 
     def _tell(self, *, warning: bool, reason: Reason, message: str) -> None:
+        if self._world.rehearsal:
+            return
         logger.info("%s: %s", reason, message)
         about = self._world.live.get(self._tenant.ref)
         if about is not None:

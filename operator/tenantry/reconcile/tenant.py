@@ -13,9 +13,12 @@ from tenantry.api.tenant import Tenant
 from tenantry.decide.conditions import GOOD, PENDING, Outcome
 from tenantry.decide.halt import Halt, Terminal
 from tenantry.decide.hosts import is_under, wanted_hosts
+from tenantry.decide.rollout import Health
 from tenantry.desired.blueprint import Blueprint
 from tenantry.ports import ConflictError, KubeError
+from tenantry.reconcile.applied import Hold, hold_of, note_applied, note_suspended
 from tenantry.reconcile.build import Build
+from tenantry.reconcile.contention import LACKS_ROOM, ROOM, hosts_on
 from tenantry.reconcile.database import SharedDatabase, pinned_database
 from tenantry.reconcile.dedicated import is_dedicated
 from tenantry.reconcile.deletion import Deletion
@@ -25,6 +28,7 @@ from tenantry.reconcile.hosts import ClaimedHosts, HostClaims
 from tenantry.reconcile.ingress import IngressReadiness
 from tenantry.reconcile.memory import Memory
 from tenantry.reconcile.placing import Placed, Placing
+from tenantry.reconcile.preview import preview
 from tenantry.reconcile.report import Report
 from tenantry.reconcile.result import Result
 from tenantry.reconcile.workspace import find_workspace
@@ -38,6 +42,9 @@ CONCERNS = (
     ConditionType.INGRESS_READY,
 )
 CLOCK_RETRY = 60.0
+REFUSED_RETRY = 60.0
+"""Seconds after which it is looked again whether a held spec would still be refused."""
+SUSPENDED = "left as it is: spec.suspend is true"
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,27 +82,77 @@ class TenantReconciler:
                 self._world.wake.wake(Ref(TENANT_RECORDS, "", record))
             return Result()
         tenant = Tenant.model_validate(body)
+        before = self._world.ledger.of_tenant(key)
+        revision = before.plan.revision if before is not None and before.plan is not None else ""
+        hold = hold_of(self._world, tenant)
         if tenant.deleting:
+            self._judge(key, revision, Health.IDLE)
             self._verified.pop(self._world.ledger.record_of(key) or "", None)
-            return await self._deletion.reconcile(tenant)
-        report = Report(self._world, tenant, dict.fromkeys(CONCERNS, PENDING))
-        expiry = expiry_of(tenant) if not tenant.spec.deletion.protected else None  # protected wins
+            return await self._deletion.reconcile(hold.applied if hold and hold.applied else tenant)
+        return await self._look_after(tenant, hold, revision)
+
+    async def _look_after(self, tenant: Tenant, hold: Hold | None, revision: str) -> Result:
+        """The Tenant as it is to be; during a dry run as it was last, and what it would be is only told."""
+        current = (hold.applied if hold is not None else None) or tenant
+        report = Report(
+            self._world, current, dict.fromkeys(CONCERNS, PENDING), generation=hold.generation if hold else None
+        )
+        expiry = expiry_of(current) if not current.spec.deletion.protected else None  # protected wins
         if expiry is not None and expiry <= self._world.clock.now():
-            return await self._expire(tenant, expiry)
-        if tenant.spec.suspend:
-            await report.write_suspended()
-            return self._next(report, expiry)
+            return await self._expire(current, expiry)
+        left = hold is not None and hold.applied is None
+        health: Health | None = Health.IDLE
+        if current.spec.suspend and hold is None:
+            await note_suspended(self._world, tenant)
+        elif not current.spec.suspend and not left:
+            await self.attempt(current, report)
+            health = report.health
+        if hold is not None:
+            await self._foresee(tenant, hold, report)
+        if hold is not None and left:
+            await report.write_left_alone(Reason.DRY_RUN, hold.why)
+        elif current.spec.suspend:
+            await report.write_left_alone(Reason.SUSPENDED, SUSPENDED)
+        else:
+            await report.write()
+        self._judge(tenant.ref, report.revision or revision, health)
+        return self._next(report, expiry)
+
+    async def attempt(self, tenant: Tenant, report: Report) -> None:
+        """Bring the tenant to where its spec wants it; what stops that is told in the report.
+
+        Raises:
+            ConflictError: somebody else wrote: look again at once, there is nothing to tell.
+        """
         try:
             await self._check_echo(tenant)
             await self._provision(tenant, report)
         except Halt as halt:
             report.outcomes[halt.condition] = Outcome.of(halt)
         except ConflictError:
-            raise  # somebody else wrote: look again at once, there is nothing to tell
+            raise
         except KubeError as error:
             report.trouble(error)
-        await report.write()
-        return self._next(report, expiry)
+        if any(outcome.reason in LACKS_ROOM for outcome in report.outcomes.values()):
+            self._world.contention.wait(tenant.ref, ROOM)
+
+    async def _foresee(self, tenant: Tenant, hold: Hold, report: Report) -> None:
+        """Put into the report what the held spec would do."""
+
+        async def attempt(world: World, wanted: Tenant, rehearsed: Report) -> None:
+            await TenantReconciler(world, self._memory).attempt(wanted, rehearsed)
+
+        found = None
+        if hold.held:
+            former, outcomes = report.effective, dict.fromkeys(CONCERNS, PENDING)
+            found = await preview(self._world, tenant, hold, former, outcomes, attempt)
+        report.dry_run(found)
+
+    def _judge(self, key: Ref, revision: str, health: Health | None) -> None:
+        """Let the rollout of the tenant's plan know how it is on the revision that this pass was about."""
+        record = self._world.ledger.record_of(key)
+        if record is not None and health is not None:
+            self._world.verdicts.note(record, revision, health, self._world.clock.monotonic())
 
     async def _provision(self, tenant: Tenant, report: Report) -> None:
         world = self._world
@@ -105,6 +162,7 @@ class TenantReconciler:
         if not tenant.has_finalizer:
             await self._add_finalizer(tenant)
         await report.write_first()
+        placed = replace(placed, record=await note_applied(world, tenant, placed.record))
         claims = HostClaims(placed.target, placed.identity, world.dns, default_host=_sheltered_host(placed))
         hosts = await self._claim_hosts(tenant, placed, claims)
         env = gather_env(world.live, tenant, placed.effective)
@@ -120,6 +178,7 @@ class TenantReconciler:
             env=env,
             database_port=shared.server.endpoint.port if shared else None,
             database_cidrs=shared.cidrs if shared else (),
+            plan=placed.terms.pin,
             dedicated=is_dedicated(placed.record),
         )
         report.serves(blueprint)
@@ -138,8 +197,12 @@ class TenantReconciler:
             seconds = min(world.jitter(world.settings.resync), secrets.retry_after or math.inf)
             self._verified[placed.record.name] = Verified(build.digest(), world.clock.monotonic() + seconds, secrets)
         released = GOOD
+        if hosts.outcome.reason == Reason.HOSTNAME_CONFLICT:
+            world.contention.wait(tenant.ref, hosts_on(placed.cluster.name))
         if placed.cluster.spec.ingress is not None:  # else the tenant is not served, but its hosts stay its own
             released = await claims.release(hosts.served, namespace=blueprint.namespace)
+            if claims.released:
+                world.contention.freed(hosts_on(placed.cluster.name), world.wake.wake)
         trouble = released if hosts.outcome.status is True else hosts.outcome
         report.outcomes[ConditionType.INGRESS_READY] = await self._ingress.outcome(placed.target, blueprint, trouble)
 
@@ -200,6 +263,8 @@ class TenantReconciler:
             return Result(retry=True)
         times = [self._world.jitter(self._world.settings.resync)]
         times += [outcome.retry_after for outcome in report.outcomes.values() if outcome.retry_after is not None]
+        if report.refuses:
+            times.append(REFUSED_RETRY)
         if expiry is not None:
             times.append(max(0.0, (expiry - self._world.clock.now()).total_seconds()))
         return Result(requeue_after=min(times))

@@ -10,10 +10,10 @@ from tenantry.api.names import ANNOTATION_START_FRESH
 from tenantry.api.resources import TENANT_RECORDS, TENANTS, Ref
 from tenantry.api.tenant import Tenant
 from tenantry.api.tenantrecord import RecordState, TenantRecord
-from tenantry.decide.deletion import parse_time
+from tenantry.decide.deletion import departure, parse_time
 from tenantry.decide.halt import Halt, Waiting
 from tenantry.desired.stamp import bears_stamp
-from tenantry.ports import ConflictError, DatabaseError, KubeError, NotFoundError
+from tenantry.ports import ConflictError, DatabaseError, Json, KubeError, NotFoundError
 from tenantry.reconcile.memory import Memory
 from tenantry.reconcile.placing import usable_target
 from tenantry.reconcile.purge import check_due, purge
@@ -70,9 +70,14 @@ class TenantRecordReconciler:
 
     async def _abandoned(self, record: TenantRecord) -> Result:
         world = self._world
-        if await self._is_empty(record):
+        empty = await self._is_empty(record)
+        if empty is None:
+            return Result(retry=True)
+        if empty:
             await remove_record(world, record)  # the Tenant went before anything was made for it
             return Result()
+        if (spec := world.endings.spec_of(record.spec.tenant_uid)) is not None:
+            return await self._deleted_too_soon(record, spec)
         # Somebody removed our finalizer by hand: nothing is destroyed that nobody asked to destroy.
         world.events.emit(
             _about(record),
@@ -82,6 +87,14 @@ class TenantRecordReconciler:
             "what it has goes on running. Apply it again to take it over, or apply and delete it to remove it",
         )
         return Result(requeue_after=world.jitter(world.settings.resync))
+
+    async def _deleted_too_soon(self, record: TenantRecord, last_spec: Json) -> Result:
+        """It was deleted while it got our finalizer: its deletion goes on without it, as its record says."""
+        world = self._world
+        now = max(world.clock.now(), await world.management.now())
+        record = await swap(world, record, {**departure(record.spec.deletion, now), "lastSpec": last_spec})
+        world.endings.forget(record.spec.tenant_uid)
+        return await self._look_after(record)
 
     async def _found_again(self, record: TenantRecord) -> Result:
         """What was let go of is dealt with as its deletion said, once its cluster and server are back."""
@@ -171,12 +184,15 @@ class TenantRecordReconciler:
             logger.warning("%s: %s", name, message)
             self._world.events.emit(_about(record), warning=True, reason=Reason.PURGE_BLOCKED, message=message)
 
-    async def _is_empty(self, record: TenantRecord) -> bool:
-        """Whether nothing bears the tenant's stamp where its record says that it was to be made."""
+    async def _is_empty(self, record: TenantRecord) -> bool | None:
+        """Whether nothing bears the tenant's stamp where its record says that it was to be made; None: can't be told.
+
+        What can't be told is asked again soon: a record that stays for nothing keeps a name and a slot.
+        """
         pinned = record.spec.database
         target = self._world.targets.get(record.spec.cluster.name)
         if target is None or not target.availability.ok:
-            return False
+            return None
         identity = record.identity
         if any(bears_stamp(live, identity) for live in target.live.of_tenant(identity.tenant_hash)):
             return False
@@ -184,11 +200,11 @@ class TenantRecordReconciler:
             return True
         server = self._world.servers.get(pinned.server)
         if server is None or not server.availability.ok:
-            return False
+            return None
         try:
             claims = await server.admin.claims(identity.management_id)
         except DatabaseError:
-            return False
+            return None
         return all(claim.record != record.name for claim in claims)
 
     async def _has_tenant(self, record: TenantRecord) -> bool:

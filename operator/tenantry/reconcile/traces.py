@@ -17,14 +17,15 @@ from tenantry.api.names import (
 )
 from tenantry.api.resources import CLUSTERS, CONFIG_MAPS, DATABASE_SERVERS, NAMESPACES, SECRETS, STATEFUL_SETS, Ref
 from tenantry.api.tenant import Tenant
-from tenantry.api.tenantrecord import PinnedCluster, PinnedDatabase, RecordState, TenantRecord
+from tenantry.api.tenantrecord import PinnedCluster, PinnedDatabase, PinnedPlan, RecordState, TenantRecord
 from tenantry.decide.hosts import pinned_default_host
 from tenantry.decide.workspaces import allows
 from tenantry.desired.dedicated import DATABASE_ID_KEY
+from tenantry.desired.namespace import plan_of
 from tenantry.desired.stamp import bears_stamp
 from tenantry.ports import ClusterFacts, DatabaseError, Json, NotFoundError, Server, Target
 from tenantry.reconcile.external import is_copy
-from tenantry.reconcile.records import Fate, create_record
+from tenantry.reconcile.records import Fate, Pins, create_record
 from tenantry.reconcile.world import World
 
 MAX_INCARNATIONS = 8
@@ -44,12 +45,14 @@ class Traces:
     database: PinnedDatabase | None
     fate: Fate
     unreachable: tuple[str, ...]
+    plan: PinnedPlan | None = None
 
 
 async def search(world: World, identity: TenantIdentity) -> Traces:
     """Look for a tenant's stamp, of any incarnation, on every registered cluster and server."""
     found: dict[int, PinnedCluster] = {}
     fates: dict[int, Fate] = {}
+    plans: dict[int, PinnedPlan | None] = {}
     databases: dict[int, PinnedDatabase] = {}
     unreachable: list[str] = []
     incarnations = [replace(identity, incarnation=number) for number in range(1, MAX_INCARNATIONS + 1)]
@@ -65,7 +68,7 @@ async def search(world: World, identity: TenantIdentity) -> Traces:
                 found[each.incarnation] = pinned_cluster(target, target.facts, body, live, each)
                 if (own := dedicated_trace(target, live, each)) is not None:
                     databases[each.incarnation] = own
-                fates[each.incarnation] = fate_of(live)
+                fates[each.incarnation], plans[each.incarnation] = fate_of(live), plan_of(live)
     silent = await _search_servers(world, identity, incarnations, databases)
     unreachable += [_shown(body, labels) for body in silent]
     last = max([*found, *databases], default=identity.incarnation)
@@ -79,6 +82,7 @@ async def search(world: World, identity: TenantIdentity) -> Traces:
         databases.get(last),
         fates.get(last, Fate()),
         tuple(dict.fromkeys(unreachable)),
+        plans.get(last),
     )
 
 
@@ -120,7 +124,8 @@ async def had_database(world: World, cluster: PinnedCluster, identity: TenantIde
 async def record_of_traces(world: World, tenant: Tenant, traces: Traces, cluster: PinnedCluster) -> TenantRecord:
     """A lost record, made anew from what bears its stamps."""
     database = traces.database or PinnedDatabase(mode="None")
-    return await create_record(world, tenant.metadata.uid, traces.identity, cluster, database, fate=traces.fate)
+    pins = Pins(cluster, database, plan=traces.plan)
+    return await create_record(world, tenant.metadata.uid, traces.identity, pins, traces.fate)
 
 
 def pinned_cluster(

@@ -6,8 +6,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from tenantry.decide.deletion import StopRule
+from tenantry.decide.rollout import Pace
 from tenantry.ports import Clock, Dns, Events, Kube, LiveObjects, OwnServers, ServerCertificate, Servers, Targets, Wake
+from tenantry.reconcile.contention import Contention
+from tenantry.reconcile.endings import Endings
 from tenantry.reconcile.ledger import Ledger
+from tenantry.reconcile.verdicts import Verdicts
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +25,7 @@ class Settings:
         probe: Seconds between two probes of a cluster or server.
         full_probe: Seconds between two probes that also review every permission.
         stop: When deletions wait for somebody to confirm them.
+        rollout: How patient the rollout of a plan is.
     """
 
     management_id: str
@@ -29,6 +34,7 @@ class Settings:
     probe: float = 10.0
     full_probe: float = 300.0
     stop: StopRule = field(default_factory=StopRule)
+    rollout: Pace = field(default_factory=Pace)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +46,10 @@ class World:
         token: Makes a password: random, from the `secrets` module.
         certificate: Makes a certificate for a server of these DNS names.
         jitter: Spreads a time in seconds so that many objects do not come due together.
+        contention: Who waits for what another tenant has.
+        endings: Tenants that were removed although they had our finalizer.
+        verdicts: What the last passes over the tenants found out.
+        rehearsal: Nothing of what is done here is really done, and must not be told as done.
     """
 
     settings: Settings
@@ -56,3 +66,7 @@ class World:
     token: Callable[[], str]
     certificate: Callable[[Sequence[str]], ServerCertificate]
     jitter: Callable[[float], float]
+    contention: Contention = field(default_factory=Contention)
+    endings: Endings = field(default_factory=Endings)
+    verdicts: Verdicts = field(default_factory=Verdicts)
+    rehearsal: bool = False

@@ -14,12 +14,14 @@ from typing import Any, Final
 
 import kopf
 
+from tenantry.api.names import GROUP
 from tenantry.api.resources import Resource
 from tenantry.ports import Json, KubeError
 
 logger = logging.getLogger(__name__)
 
 OnEvent = Callable[[Resource, str | None, Json], None]
+OnDefinition = Callable[[Json], None]
 
 RESTART_SECONDS: Final = 5.0
 STOP_SECONDS: Final = 10.0
@@ -33,7 +35,9 @@ class EndlessBackoff:
         yield from itertools.repeat(30.0)
 
 
-def registry_of(resources: tuple[Resource, ...], on_event: OnEvent, kubeconfig: str | None) -> kopf.OperatorRegistry:
+def registry_of(
+    resources: tuple[Resource, ...], on_event: OnEvent, on_definition: OnDefinition, kubeconfig: str | None
+) -> kopf.OperatorRegistry:
     """Handlers for all events of these kinds. They enqueue and return: kopf neither coalesces nor retries them."""
     registry = kopf.OperatorRegistry()
 
@@ -47,6 +51,14 @@ def registry_of(resources: tuple[Resource, ...], on_event: OnEvent, kubeconfig: 
         kopf.on.event(resource.group, resource.version, resource.plural, id=resource.plural, registry=registry)(
             pass_on(resource)
         )
+
+    async def defined(event: Any, **_: Any) -> None:
+        if event["object"]["spec"]["group"] == GROUP:
+            on_definition(dict(event["object"]))
+
+    kopf.on.event("apiextensions.k8s.io", "v1", "customresourcedefinitions", id="definitions", registry=registry)(
+        defined
+    )
 
     def login(**kwargs: Any) -> kopf.ConnectionInfo | None:
         if kubeconfig is None and (info := kopf.login_with_service_account(**kwargs)) is not None:
@@ -77,8 +89,10 @@ def settings_of() -> kopf.OperatorSettings:
 async def run_kopf(
     resources: tuple[Resource, ...],
     on_event: OnEvent,
+    on_definition: OnDefinition,
     *,
-    on_restart: Callable[[], Awaitable[None]],
+    on_restart: Callable[[], Awaitable[object]],
+    again: asyncio.Event,
     kubeconfig: str | None,
 ) -> None:
     """Watch until cancelled.
@@ -89,7 +103,9 @@ async def run_kopf(
     Args:
         resources: What to watch.
         on_event: Told in this loop of every event: the resource, its kind (None in the first list) and the object.
+        on_definition: Told in this loop of every event of our CustomResourceDefinitions.
         on_restart: A list and diff, for what kopf missed while it was down.
+        again: Set to have all watches begun anew.
         kubeconfig: Of the management cluster; None where kopf is to look for itself.
     """
     logging.getLogger("kopf._core.reactor.running").setLevel(logging.ERROR)  # warns that signals are left to us
@@ -100,7 +116,10 @@ async def run_kopf(
     def hand_over(resource: Resource, kind: str | None, body: Json) -> None:
         loop.call_soon_threadsafe(on_event, resource, kind, body)
 
-    registry = registry_of(resources, hand_over, kubeconfig)
+    def hand_over_definition(body: Json) -> None:
+        loop.call_soon_threadsafe(on_definition, body)
+
+    registry = registry_of(resources, hand_over, hand_over_definition, kubeconfig)
     while True:
         stop = threading.Event()
         ended = asyncio.Event()
@@ -108,14 +127,26 @@ async def run_kopf(
         thread = threading.Thread(target=_run_here, args=(registry, stop, on_end), name="kopf", daemon=True)
         thread.start()
         try:
-            await ended.wait()
-        except asyncio.CancelledError:
+            await _first_of(ended, again)
+        finally:
             stop.set()
-            await asyncio.to_thread(thread.join, STOP_SECONDS)
-            raise
-        logger.error("the watch on the custom resources ended; it is started again in %g s", RESTART_SECONDS)
-        await asyncio.sleep(RESTART_SECONDS)
+            if not ended.is_set():
+                await asyncio.to_thread(thread.join, STOP_SECONDS)
+        if again.is_set():
+            again.clear()
+        else:
+            logger.error("the watch on the custom resources ended; it is started again in %g s", RESTART_SECONDS)
+            await asyncio.sleep(RESTART_SECONDS)
         await _caught_up(on_restart)
+
+
+async def _first_of(*events: asyncio.Event) -> None:
+    waiting = [asyncio.create_task(event.wait()) for event in events]
+    try:
+        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in waiting:
+            task.cancel()
 
 
 def _run_here(registry: kopf.OperatorRegistry, stop: threading.Event, on_end: Callable[[], object]) -> None:
@@ -138,7 +169,7 @@ def _run_here(registry: kopf.OperatorRegistry, stop: threading.Event, on_end: Ca
             on_end()
 
 
-async def _caught_up(on_restart: Callable[[], Awaitable[None]]) -> None:
+async def _caught_up(on_restart: Callable[[], Awaitable[object]]) -> None:
     """What happened meanwhile is found by lists; if these fail too, the next relist finds it."""
     try:
         await on_restart()

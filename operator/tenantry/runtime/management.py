@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import Final
 
 from tenantry.adapters.kube.live import LiveCache
 from tenantry.adapters.kube.watch import Watcher
-from tenantry.api.names import GROUP, LABEL_DATABASE_SECRET, LABEL_ENV_SECRET
+from tenantry.api.names import GROUP, LABEL_DATABASE_SECRET, LABEL_ENV_SECRET, LABEL_PLAN
 from tenantry.api.resources import (
     CLUSTERS,
+    CONTROLLER_REVISIONS,
     DATABASE_SERVERS,
     NAMESPACES,
     SECRETS,
@@ -91,6 +92,7 @@ class ManagementCache:
         self._namespace = namespace
         self._on_change = on_change
         self._essences: dict[Ref, _Essence] = {}
+        self._told: dict[Resource, int] = {}
         self._main = LiveCache(self._changed)
         self._platform_secrets = LiveCache(self._changed)
         self._env_secrets = LiveCache(self._changed)
@@ -98,6 +100,7 @@ class ManagementCache:
         self._watchers = [
             Watcher(kube, self._main, NAMESPACES),
             Watcher(kube, self._main, TENANT_RECORDS),
+            Watcher(kube, self._main, CONTROLLER_REVISIONS, namespace=namespace, labels=LABEL_PLAN),
             Watcher(kube, self._platform_secrets, SECRETS, namespace=namespace),
             Watcher(kube, self._env_secrets, SECRETS, labels=f"{LABEL_ENV_SECRET}=true"),
             Watcher(kube, self._database_secrets, SECRETS, labels=f"{LABEL_DATABASE_SECRET}=true"),
@@ -134,6 +137,7 @@ class ManagementCache:
     # --- feeding --------------------------------------------------------------------------------------------------
     def take(self, resource: Resource, kind: str | None, body: Json) -> None:
         """Take in what kopf has seen; the kind of event is None for its first list."""
+        self._told[resource] = max(self._told.get(resource, 0), int(body["metadata"]["resourceVersion"]))
         self._main.take_event(resource, WatchEvent(kind or "ADDED", body))
 
     async def prime(self, seconds: float) -> None:
@@ -152,12 +156,19 @@ class ManagementCache:
                     Ref(resource, metadata.get("namespace", ""), metadata["name"]), _essence(body)
                 )
 
-    async def relist(self) -> None:
-        """List the kinds that kopf watches, for the deletions that a watch can miss."""
+    def untold(self, newest: Mapping[Resource, int]) -> list[Resource]:
+        """The kinds of which kopf has not told this much."""
+        return [resource for resource, version in newest.items() if self._told.get(resource, 0) < version]
+
+    async def relist(self) -> dict[Resource, int]:
+        """List the kinds that kopf watches, for what a watch can miss; the newest resourceVersion of each kind."""
+        newest = {}
         for resource in HANDLED:
             since = self._main.mark()
             listing = await self._kube.list(resource)
             self._main.replace_all(resource, listing.items, listing.resource_version, since=since)
+            newest[resource] = max((int(body["metadata"]["resourceVersion"]) for body in listing.items), default=0)
+        return newest
 
     async def run(self) -> None:
         """Keep the watches of our own going, until cancelled."""

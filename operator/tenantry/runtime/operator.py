@@ -21,7 +21,7 @@ from tenantry.adapters.kube.targets import TargetPool
 from tenantry.adapters.postgres.own import TunnelledServers
 from tenantry.adapters.postgres.servers import ServerPool
 from tenantry.api.resources import CLUSTERS, DATABASE_SERVERS, TENANT_PLANS, TENANT_RECORDS, TENANTS, Ref, Resource
-from tenantry.ports import ConflictError, KubeError
+from tenantry.ports import ConflictError, Json, KubeError
 from tenantry.reconcile.cluster import ClusterReconciler
 from tenantry.reconcile.databaseserver import DatabaseServerReconciler
 from tenantry.reconcile.identity import management_id
@@ -37,6 +37,7 @@ from tenantry.runtime.clock import SystemClock
 from tenantry.runtime.handlers import run_kopf
 from tenantry.runtime.health import Heartbeat, no_run_over
 from tenantry.runtime.http import HttpEndpoints
+from tenantry.runtime.kinds import RenewedKinds
 from tenantry.runtime.logs import configure_logging, log_context
 from tenantry.runtime.management import HANDLED, ManagementCache
 from tenantry.runtime.metrics import Metrics
@@ -54,6 +55,8 @@ PRIME_SECONDS: Final = 60.0
 FIRST_PASS_SECONDS: Final = 30.0
 RELIST_SECONDS: Final = 60.0
 """A watch that was lost with its kind, or silently, is made up for by a list this often."""
+WATCH_LAG: Final = 5.0
+"""What a list has shown, a watch has told of by then; or it tells nothing any more."""
 PASSWORD_BYTES: Final = 24
 
 Reconcile = Callable[[Ref], Awaitable[Result]]
@@ -78,6 +81,7 @@ class Operator:
         )
         self._waker = Waker(self._queue, self._ledger, options.namespace)
         self._heartbeat = Heartbeat(clock=self._clock)
+        self._rewatch = asyncio.Event()
         self._primed = False
         self._cache: ManagementCache | None = None
 
@@ -116,7 +120,11 @@ class Operator:
         events = EventWriter(kube, self._clock, instance=socket.gethostname())
         world = World(
             settings=Settings(
-                management_id=identity, namespace=options.namespace, resync=options.resync, stop=options.stop
+                management_id=identity,
+                namespace=options.namespace,
+                resync=options.resync,
+                stop=options.stop,
+                rollout=options.rollout,
             ),
             management=kube,
             live=cache,
@@ -180,8 +188,9 @@ class Operator:
         self._primed = True
         for resource in (*HANDLED, TENANT_RECORDS):
             self._waker.every(resource)
+        self._waker.plans_of_revisions()
         background += [
-            asyncio.create_task(self._watch(cache), name="kopf"),
+            asyncio.create_task(self._watch(world, cache), name="kopf"),
             asyncio.create_task(self._relist(cache), name="relist"),
         ]
         workers = asyncio.create_task(
@@ -222,11 +231,18 @@ class Operator:
             keys = [Ref(resource, "", body["metadata"]["name"]) for body in cache.all(resource)]
             await asyncio.gather(*(visit(key) for key in keys))
 
-    async def _watch(self, cache: ManagementCache) -> None:
+    async def _watch(self, world: World, cache: ManagementCache) -> None:
+        def take(resource: Resource, kind: str | None, body: Json) -> None:
+            cache.take(resource, kind, body)
+            if resource == TENANTS and kind == "DELETED" and world.endings.take(body):
+                self._waker.wake(Ref(TENANTS, body["metadata"]["namespace"], body["metadata"]["name"]))
+
         await run_kopf(
             HANDLED,
-            cache.take,
+            take,
+            RenewedKinds(HANDLED, self._rewatch.set).take,
             on_restart=cache.relist,
+            again=self._rewatch,
             kubeconfig=self._options.kubeconfig,
         )
 
@@ -234,9 +250,14 @@ class Operator:
         while True:
             await asyncio.sleep(min(self._options.resync, RELIST_SECONDS))
             try:
-                await cache.relist()
+                newest = await cache.relist()
             except KubeError as error:
                 logger.warning("the custom resources could not be listed: %s", error.message)
+                continue
+            await asyncio.sleep(WATCH_LAG)
+            if lost := cache.untold(newest):
+                logger.warning("no watch told of changes to %s: all watches begin anew", ", ".join(map(str, lost)))
+                self._rewatch.set()
 
     def _dispatch(self, world: World, reconcilers: dict[Resource, Reconcile]) -> Reconcile:
         async def dispatch(key: Ref) -> Result:

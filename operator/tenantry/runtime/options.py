@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from tenantry.api.names import SYSTEM_NAMESPACE
 from tenantry.decide.deletion import StopRule
+from tenantry.decide.rollout import Pace
 from tenantry.runtime.logs import LogFormat
 
 
@@ -21,6 +22,7 @@ class Options:
         dns_servers: Asked for the proofs of custom hosts and where External databases are; empty for the system's.
         resync: Seconds after which every object is looked at again.
         stop: When deletions wait for somebody to confirm them.
+        rollout: How patient the rollout of a plan is.
     """
 
     kubeconfig: str | None = None
@@ -33,5 +35,6 @@ class Options:
     dns_servers: tuple[str, ...] = ()
     resync: float = 600.0
     stop: StopRule = field(default_factory=StopRule)
+    rollout: Pace = field(default_factory=Pace)
     log_format: LogFormat = LogFormat.TEXT
     log_level: str = "INFO"

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
+from tenantry.api.names import ANNOTATION_DRY_RUN
 from tenantry.api.resources import (
     CLUSTERS,
+    CONTROLLER_REVISIONS,
     DATABASE_SERVERS,
     NAMESPACES,
     SECRETS,
@@ -66,6 +68,11 @@ class Waker:
                 self._queue.add(tenant)
         self._wake_leaving(lambda entry: entry.server == name)
 
+    def plans_of_revisions(self) -> None:
+        """At the start: what plans have left that went while nobody looked is found by their revisions."""
+        for body in self.live.all(CONTROLLER_REVISIONS):
+            self._queue.add(_plan_of(body["metadata"]["name"]))
+
     # --- changes on the management cluster ------------------------------------------------------------------------
     def changed(self, change: Change) -> None:
         """Wake what a change concerns."""
@@ -75,6 +82,8 @@ class Waker:
                 self._record_changed(ref, body)
             case resource if resource == SECRETS:
                 self._secret_changed(ref)
+            case resource if resource == CONTROLLER_REVISIONS:
+                self._queue.add(_plan_of(ref.name))
             case resource if resource == NAMESPACES:
                 self._wake_tenants(lambda tenant: tenant["metadata"]["namespace"] == ref.name)
             case _:
@@ -97,7 +106,9 @@ class Waker:
         elif ref.resource == DATABASE_SERVERS:
             self.tenants_of_server(ref.name)
         elif ref.resource == TENANT_PLANS:
-            self._wake_tenants(lambda tenant: (tenant["spec"].get("plan") or DEFAULT_PLAN) == ref.name)
+            self._wake_tenants(
+                lambda tenant: any((spec.get("plan") or DEFAULT_PLAN) == ref.name for spec in self._specs_of(tenant))
+            )
 
     def _count_tenants(self) -> None:
         """Plans say how many tenants they have; clusters and servers are looked at often enough anyway."""
@@ -105,8 +116,10 @@ class Waker:
             self._queue.add_after(_ref(TENANT_PLANS, body), COUNTER_SECONDS)
 
     def _record_changed(self, ref: Ref, body: Json | None) -> None:
-        former = self._ledger.tenant_of(ref.name)
+        former, entry = self._ledger.tenant_of(ref.name), self._ledger.entry(ref.name)
         self._ledger.note(ref.name, body)
+        if body is None and entry is not None and entry.plan is not None:
+            self._queue.add(Ref(TENANT_PLANS, "", entry.plan.name))  # its slot is free
         tenant = self._ledger.tenant_of(ref.name) or former
         self._queue.add(ref)
         if tenant is not None:
@@ -117,7 +130,10 @@ class Waker:
             self._platform_secret_changed(ref.name)
             return
         self._wake_tenants(
-            lambda tenant: tenant["metadata"]["namespace"] == ref.namespace and ref.name in _secrets_of(tenant["spec"])
+            lambda tenant: (
+                tenant["metadata"]["namespace"] == ref.namespace
+                and any(ref.name in _secrets_of(spec) for spec in self._specs_of(tenant))
+            )
         )
 
     def _platform_secret_changed(self, name: str) -> None:
@@ -152,6 +168,15 @@ class Waker:
             if concerned(body):
                 self._queue.add(_ref(TENANTS, body))
 
+    def _specs_of(self, tenant: Json) -> list[Json]:
+        """Its spec; where that may be held, the one that was applied last, too."""
+        specs: list[Json] = [tenant["spec"]]
+        if ANNOTATION_DRY_RUN in (tenant["metadata"].get("annotations") or {}):
+            record = self._ledger.record_of(_ref(TENANTS, tenant))
+            body = self.live.get(Ref(TENANT_RECORDS, "", record)) if record is not None else None
+            specs.append((body or {}).get("spec", {}).get("lastSpec") or {})
+        return specs
+
     def _tenants(self) -> list[Ref]:
         return [_ref(TENANTS, body) for body in self.live.all(TENANTS)]
 
@@ -160,6 +185,11 @@ def _secrets_of(spec: Json) -> set[str]:
     """The Secrets of its workspace that a Tenant takes something from."""
     sources = [*(spec.get("envFrom") or ()), (spec.get("database") or {}).get("external") or {}]
     return {source["secretRef"]["name"] for source in sources if "secretRef" in source}
+
+
+def _plan_of(revision: str) -> Ref:
+    """The plan of a revision, by its name: `<plan>-<hash>`."""
+    return Ref(TENANT_PLANS, "", revision.rpartition("-")[0])
 
 
 def _ref(resource: Resource, body: Json) -> Ref:

@@ -186,6 +186,11 @@ class KubeClient:
         target = f"{path_of(ref_of(body))}?{_APPLY}"
         return checked(parsed(await self._send("PATCH", target, body, "application/apply-patch+yaml")))
 
+    async def rehearse(self, body: Json) -> Json:
+        """As `apply`, with everything checked and nothing stored; what is not stored may lack a resourceVersion."""
+        target = f"{path_of(ref_of(body))}?{_APPLY}&dryRun=All"
+        return parsed(await self._send("PATCH", target, body, "application/apply-patch+yaml"))
+
     async def replace(self, body: Json) -> Json:
         """PUT; the body's metadata.resourceVersion makes it a compare-and-swap. Raises ConflictError."""
         return checked(parsed(await self._send("PUT", f"{path_of(ref_of(body))}?{_WRITE}", body)))

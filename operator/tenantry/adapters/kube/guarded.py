@@ -42,6 +42,10 @@ class GuardedKube:
         """See `Kube`."""
         return await self._guard(self._inner.apply(body))
 
+    async def rehearse(self, body: Json) -> Json:
+        """See `Kube`."""
+        return await self._guard(self._inner.rehearse(body))
+
     async def replace(self, body: Json) -> Json:
         """See `Kube`."""
         return await self._guard(self._inner.replace(body))
