@@ -11,8 +11,8 @@ from tests.crash.looking import Json, Looking
 from tests.integration.acting import Api, manifest, pod_spec
 from tests.scene.lab import is_ready, plan_body, tenant_body
 
-from tenantry.api.names import ANNOTATION_ROTATE_CREDENTIALS, SECRET_DATABASE
-from tenantry.api.resources import DEPLOYMENTS, LEASES, TENANT_PLANS, TENANTS, Resource
+from tenantry.api.names import ANNOTATION_DRY_RUN, ANNOTATION_ROTATE_CREDENTIALS, SECRET_DATABASE
+from tenantry.api.resources import DEPLOYMENTS, TENANT_PLANS, TENANTS, Resource
 from tenantry.api.tenantrecord import RecordState
 
 LONG_AGO: Final = "2020-01-01T00:00:00Z"
@@ -93,16 +93,28 @@ def write_row(looking: Looking, names: Names, word: str) -> None:
         connection.execute("INSERT INTO canary VALUES (%s) ON CONFLICT DO NOTHING", (word,))
 
 
+def _changed(case: Case) -> Json:
+    """A domain less and another instead, another environment, one more binding."""
+    domains = [{"host": case.domains[1]}]
+    return _first(case, domains=domains, env={"LOG_LEVEL": "debug"}, rbac={"bindings": [*ADMIN, *VIEW]})
+
+
 def _update(looking: Looking, names: Names) -> None:
-    """A plan's quota; a domain less and another instead, another environment, one more binding."""
+    """A plan's quota, and another spec."""
     make_plan(looking, names.case, quota={"hard": {"pods": "7", "requests.cpu": "1"}})
-    changed = _first(
-        names.case,
-        domains=[{"host": names.case.domains[1]}],
-        env={"LOG_LEVEL": "debug"},
-        rbac={"bindings": [*ADMIN, *VIEW]},
-    )
-    apply_tenant(looking, names.case, changed)
+    apply_tenant(looking, names.case, _changed(names.case))
+
+
+def _hold(looking: Looking, names: Names) -> None:
+    """Another spec under dry-run: nothing of it may come about, whatever is broken off."""
+    body = tenant_body(TENANT, names.case.workspace, **_changed(names.case))
+    body["metadata"]["annotations"] = {ANNOTATION_DRY_RUN: "true"}
+    _apply(looking.management, TENANTS, body)
+
+
+def _release(looking: Looking, names: Names) -> None:
+    """The same spec without the annotation."""
+    apply_tenant(looking, names.case, _changed(names.case))
 
 
 def _disable(looking: Looking, names: Names) -> None:
@@ -153,6 +165,20 @@ def _updated(looking: Looking, names: Names) -> bool:
     return quota.get("pods") == "7" and names.case.domains[1] in hosts and names.case.domains[0] not in hosts
 
 
+def _held(looking: Looking, names: Names) -> bool:
+    tenant = looking.tenant(names)
+    if tenant is None:
+        return False
+    conditions = tenant["status"].get("conditions", [])
+    judged = (each["observedGeneration"] for each in conditions if each["type"] == "ChangeHeld")
+    return next(judged, 0) == tenant["metadata"]["generation"] and _ready(looking, names)
+
+
+def _released(looking: Looking, names: Names) -> bool:
+    tenant = looking.tenant(names)
+    return tenant is not None and is_ready(tenant) and names.case.domains[1] in tenant["status"].get("hosts", [])
+
+
 def _rotated(looking: Looking, names: Names) -> bool:
     """The other login is in use, and the former one is locked."""
     used = looking.secret(names, SECRET_DATABASE).get("username", "")
@@ -173,6 +199,8 @@ def _gone(looking: Looking, names: Names) -> bool:
 CREATE: Final = Operation("create", _create, _ready)
 USE: Final = Operation("use", _use, _ready, (CREATE,))
 UPDATE: Final = Operation("update", _update, _updated, (CREATE,))
+HOLD: Final = Operation("hold", _hold, _held, (CREATE,))
+RELEASE: Final = Operation("release", _release, _released, (CREATE, HOLD))
 DISABLE: Final = Operation("disable", _disable, _ready, (CREATE, USE))
 ENABLE: Final = Operation("enable", _create, _ready, (CREATE, USE, DISABLE))
 ROTATE: Final = Operation("rotate", _rotate, _rotated, (CREATE, USE))
@@ -183,5 +211,5 @@ DESTROY: Final = Operation("destroy", _destroy, _gone, (CREATE, USE))
 
 OPERATIONS: Final = {
     operation.name: operation
-    for operation in (CREATE, UPDATE, ROTATE, DISABLE, ENABLE, DELETE, UNDELETE, PURGE, DESTROY)
+    for operation in (CREATE, UPDATE, HOLD, RELEASE, ROTATE, DISABLE, ENABLE, DELETE, UNDELETE, PURGE, DESTROY)
 }
