@@ -12,7 +12,7 @@ from tests.integration.acting import Api, manifest, pod_spec
 from tests.scene.lab import is_ready, plan_body, tenant_body
 
 from tenantry.api.names import ANNOTATION_DRY_RUN, ANNOTATION_ROTATE_CREDENTIALS, SECRET_DATABASE
-from tenantry.api.resources import DEPLOYMENTS, TENANT_PLANS, TENANTS, Resource
+from tenantry.api.resources import DEPLOYMENTS, LEASES, TENANT_PLANS, TENANTS, Resource
 from tenantry.api.tenantrecord import RecordState
 
 LONG_AGO: Final = "2020-01-01T00:00:00Z"
