@@ -21,6 +21,7 @@ from tenantry.adapters.postgres.params import HOME, SEARCH_PATH, Limits
 Connection: TypeAlias = psycopg.AsyncConnection[TupleRow]
 
 _VERIFIER: Final = re.compile(r"SCRAM-SHA-256\$[^']+")
+_STRING: Final = re.compile(r"'[^']*'")
 _LOGGING: Final = {
     "logging_collector": "on",
     "log_destination": "jsonlog",
@@ -83,7 +84,7 @@ class SqlReplay:
         async with self._home_slots:
             connection = self._idle.pop() if self._idle else await self._admin(HOME)
             try:
-                if len(visit.statements) == 1:
+                if len(visit.statements) == 1 or any(_is_several(said) for said in visit.statements):
                     await _say(connection, visit.statements, password)
                 else:
                     async with connection.pipeline():  # as the operator does with a transaction
@@ -107,6 +108,11 @@ class SqlReplay:
         options = f"-c search_path={SEARCH_PATH}"
         dsn = self._access.dsn(self._access.admin_user, self._access.admin_password, database, options=options)
         return await psycopg.AsyncConnection.connect(dsn, autocommit=True)
+
+
+def _is_several(statement: Statement) -> bool:
+    """Whether several commands were sent as one text, which no pipeline takes: the operator did not use one either."""
+    return ";" in _STRING.sub("", statement.text).rstrip("; \n")
 
 
 async def _say(connection: Connection, statements: Sequence[Statement], password: str) -> None:
