@@ -124,6 +124,8 @@ def test_where_record_and_spec_do_not_agree_nothing_goes_earlier_than_either_say
 ) -> None:
     pinned = PinnedDeletion.model_validate({"policy": recorded[0], "window": f"{recorded[1]}h"})
     deletion = {"policy": written[0], **({"window": f"{written[1]}h"} if written[1] is not None else {})}
-    found = safer(pinned, TenantSpec.model_validate({"deletion": deletion}), f"{least}h")
+    found = safer(pinned, TenantSpec.model_validate({"deletion": deletion}), plan(f"{least}h"))
     assert (found.policy == "Retain") == ("Retain" in (recorded[0], written[0]))
-    assert parse_duration(found.window) == timedelta(hours=max(recorded[1], written[1] or 0, least))
+    assert parse_duration(found.window) == timedelta(hours=max(recorded[1], least))
+    unknown = safer(pinned, TenantSpec.model_validate({"deletion": deletion}), None)
+    assert parse_duration(unknown.window) == timedelta(hours=max(recorded[1], written[1] or 0))

@@ -47,18 +47,19 @@ def pinned_deletion(spec: TenantSpec, plan: str, plan_spec: TenantPlanSpec) -> P
     return PinnedDeletion(policy=spec.deletion.policy, window=window)
 
 
-def safer(pinned: PinnedDeletion, spec: TenantSpec, least: str = NO_WINDOW) -> PinnedDeletion:
+def safer(pinned: PinnedDeletion, spec: TenantSpec, plan: TenantPlanSpec | None) -> PinnedDeletion:
     """Of what a record and a spec say that make no sense together, what keeps more: a record may know less by now.
 
     Args:
         pinned: What the record says; the default, where it was lost and made anew.
         spec: What the Tenant says.
-        least: The plan's `deletion.minWindow`, where that is known.
+        plan: Gives at least its minWindow; None where it is not known.
     """
     policy = "Retain" if "Retain" in (pinned.policy, spec.deletion.policy) else pinned.policy
-    return PinnedDeletion(
-        policy=policy, window=max(pinned.window, spec.deletion.window or NO_WINDOW, least, key=parse_duration)
-    )
+    # A window that the plan refuses is not had by asking for it; without a plan nothing says that it is refused.
+    other = plan.deletion.min_window if plan is not None else spec.deletion.window or NO_WINDOW
+    window = max(pinned.window, other, key=parse_duration)
+    return PinnedDeletion(policy=policy, window=window)
 
 
 def departure(pinned: PinnedDeletion, now: datetime) -> dict[str, str]:

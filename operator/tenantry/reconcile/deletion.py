@@ -143,11 +143,11 @@ class Deletion:
         """
         terms = self._terms.at_deletion(tenant, find_workspace(self._world, tenant.workspace), record)
         if terms is None:
-            return safer(record.spec.deletion, tenant.spec)
+            return safer(record.spec.deletion, tenant.spec, None)
         try:
             return pinned_deletion(tenant.spec, terms.name, terms.spec)
         except Terminal:
-            return safer(record.spec.deletion, tenant.spec, terms.spec.deletion.min_window)
+            return safer(record.spec.deletion, tenant.spec, terms.spec)
 
     def _last_spec(self, tenant: Tenant, record: TenantRecord) -> dict[str, Any]:
         """What an undelete is to apply; of a Tenant whose change is held, what was applied before that."""
