@@ -52,7 +52,7 @@ class Deadline:
         while not condition():
             if not self.left:
                 raise ServerError(f"{what}: still not after {self.seconds:g} s")
-            time.sleep(POLL_SECONDS)
+            time.sleep(POLL_SECONDS)  # a process is polled: nothing tells us
 
 
 class HeldPort:

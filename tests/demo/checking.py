@@ -131,7 +131,7 @@ def _deletion(stage: Stage, found: Mapping[TenantName, Findings]) -> list[Verdic
     after = gather(stage)
     # The record is the very last to go, after the Tenant's finalizer, so kubectl may be back before that.
     while (gone := gone_problems(found[OTHER], after, _world(stage))) and time.monotonic() < deadline:
-        time.sleep(0.2)
+        time.sleep(0.2)  # a process is polled; the deadline bounds it
         after = gather(stage)
     return [
         verdict(name, gone),

@@ -66,7 +66,7 @@ def eventually(probe: Callable[[], T | None], *, within: float = 15.0) -> T:
     while not (found := probe()):
         if time.monotonic() > deadline:
             raise TimeoutError(f"still {found!r} after {within:g} s")
-        time.sleep(0.02)
+        time.sleep(0.02)  # a server is polled; the deadline bounds it
     return found
 
 

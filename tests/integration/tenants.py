@@ -54,7 +54,7 @@ def wait_for(probe: Callable[[], T | None], what: Callable[[], str] | str, secon
     while not (found := probe()):
         if time.monotonic() > deadline:
             raise AssertionError(f"still not after {seconds:g} s: {what() if callable(what) else what}")
-        time.sleep(POLL_SECONDS)
+        time.sleep(POLL_SECONDS)  # a server is polled; the deadline bounds it
     return found
 
 

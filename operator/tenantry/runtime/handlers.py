@@ -162,7 +162,7 @@ def _run_here(registry: kopf.OperatorRegistry, stop: threading.Event, on_end: Ca
 
     try:
         asyncio.run(live())
-    except Exception:
+    except Exception:  # whatever ends kopf, its thread ends in order and is started again
         logger.exception("the watch on the custom resources failed")
     finally:
         with contextlib.suppress(RuntimeError):  # the other loop is closed: the process ends

@@ -39,7 +39,7 @@ def report(endpoint: str, checks: Mapping[str, Check], *, verbose: bool) -> tupl
 def _reason(check: Check) -> str | None:
     try:
         return check()
-    except Exception as error:
+    except Exception as error:  # a check that breaks is a check that fails
         logger.exception("a health check raised an exception")
         return f"the check itself raised {type(error).__name__}"
 

@@ -180,7 +180,7 @@ class ManagementCache:
         while True:
             try:
                 await watcher.run()
-            except Exception:
+            except Exception:  # a watch must not end with the first surprise: it is logged and begun again
                 logger.exception("a watch of the management cluster ended; it is started again")
             await asyncio.sleep(WATCH_RESTART)
 

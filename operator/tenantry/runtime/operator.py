@@ -224,7 +224,7 @@ class Operator:
                     await reconcilers[key.resource](key)
             except (KubeError, TimeoutError) as error:
                 logger.warning("%s could not be looked at before the start: %s", key, error)
-            except Exception:
+            except Exception:  # one object must not keep the operator from starting
                 logger.exception("%s could not be looked at before the start", key)  # it must not hold up the others
 
         for resource in (DATABASE_SERVERS, CLUSTERS):

@@ -85,7 +85,7 @@ class GuardedKube:
             else:
                 self._breaker.record_failure()
             raise
-        except Exception:
+        except Exception:  # whatever it is, the breaker has to hear of it
             self._breaker.record_success()
             raise
         self._breaker.record_success()

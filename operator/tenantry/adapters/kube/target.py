@@ -153,7 +153,7 @@ class TargetConnection:
         while True:
             try:
                 await watcher.run()
-            except Exception:
+            except Exception:  # a watch must not end with the first surprise: it is logged and begun again
                 logger.exception("a watch of cluster %s ended; it is started again", self._name)
             await asyncio.sleep(WATCH_RESTART)
 
