@@ -7,6 +7,9 @@ Run as a script, with nothing but the standard library:
 It writes the server's process id as its first line, then takes signal numbers, one a line, for the server. The end of
 its input means that the owner is gone: the server gets the orphan signal, after some seconds SIGKILL, and the folder
 is removed. A pipe is used, not PR_SET_PDEATHSIG alone, since that fires when the *thread* that started a child ends.
+
+What a server leaves behind becomes the guard's own, and is buried before the guard ends: init does that late on some
+machines and never in some containers, and until then PostgreSQL takes a dead process for a living one.
 """
 
 from __future__ import annotations
@@ -20,10 +23,14 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 
 ORPHAN_GRACE = 5.0
+BURIAL_SECONDS = 5.0
+BURIAL_STEP = 0.01
 PR_SET_PDEATHSIG = 1
+PR_SET_CHILD_SUBREAPER = 36
 
 
 def die_with_parent(number: int) -> Callable[[], None]:
@@ -35,6 +42,21 @@ def die_with_parent(number: int) -> Callable[[], None]:
             prctl(PR_SET_PDEATHSIG, number)
 
     return arm
+
+
+def adopt_orphans() -> None:
+    """From now on whatever a child of this process leaves behind becomes its child (Linux)."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1)
+
+
+def bury() -> None:
+    """Take note of all that ended, or ends within some seconds, so that nothing but what lives has a process id."""
+    deadline = time.monotonic() + BURIAL_SECONDS
+    with contextlib.suppress(ChildProcessError):  # nobody is left
+        while time.monotonic() < deadline:
+            if os.waitpid(-1, os.WNOHANG) == (0, 0):
+                time.sleep(BURIAL_STEP)
 
 
 def identity(user: str) -> tuple[str | None, str | int | None, list[str] | None]:
@@ -55,6 +77,7 @@ def end_orphan(server: subprocess.Popen[bytes], number: int, folder: str) -> Non
     except subprocess.TimeoutExpired:
         server.kill()
         server.wait()
+    bury()
     if folder:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -68,6 +91,7 @@ def main() -> None:
     parser.add_argument("command", nargs="+")
     options = parser.parse_args()
     user, group, groups = identity(options.user)
+    adopt_orphans()
     server = subprocess.Popen(
         options.command,
         stdin=subprocess.DEVNULL,
@@ -76,14 +100,14 @@ def main() -> None:
         user=user,
         group=group,
         extra_groups=groups,
-        # Safe: this process has one thread until here.
-        preexec_fn=die_with_parent(options.on_orphan),  # noqa: PLW1509
+        preexec_fn=die_with_parent(options.on_orphan),  # noqa: PLW1509 - one thread until here, so none holds a lock
     )
     owner_gone = threading.Event()
 
     def leave_with_the_server() -> None:
         code = server.wait()
         if not owner_gone.is_set():
+            bury()
             os._exit(code if code >= 0 else 128 - code)
 
     threading.Thread(target=leave_with_the_server, daemon=True).start()

@@ -214,6 +214,7 @@ class Server:
         return psutil.Process(self.pid).status() == psutil.STATUS_STOPPED
 
     def _early_end(self) -> ServerError:
+        self._end_guard()
         tail = self.log_tail()
         kind = PortTakenError if "address already in use" in tail.lower() else ServerError
         return kind(f"{self.name} ended with exit code {self._guard.returncode}:\n{tail}")

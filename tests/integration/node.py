@@ -76,6 +76,7 @@ class Node:
         self._user = server_user()
         self._running: dict[str, _Running] = {}
         self._namespaces: set[str] = set()
+        self._held: set[str] = set()
         self._lock = threading.Lock()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True, name="node")
@@ -114,8 +115,15 @@ class Node:
             self._namespaces.add(namespace)
 
     def kill(self, namespace: str) -> None:
-        """The container dies; it is started anew."""
+        """The container dies, and is not started anew before `revive`."""
+        with self._lock:
+            self._held.add(namespace)
         self._running[namespace].process.send(Signals.SIGKILL)
+
+    def revive(self, namespace: str) -> None:
+        """The end of `kill`."""
+        with self._lock:
+            self._held.discard(namespace)
 
     def logs(self, namespace: str) -> str:
         """What its servers wrote."""
@@ -165,6 +173,8 @@ class Node:
         elif not pod["spec"].get("nodeName"):
             self._bind(namespace)
         elif running is None or running.ended:
+            if namespace in self._held:
+                return
             if running is not None:
                 running.stop()
             with contextlib.suppress(ServerError):  # it ended before anybody has seen it: once more, as a kubelet does
@@ -225,10 +235,9 @@ class Node:
             running.ended = True
             self._tell(namespace, ready=False, message=running.message.read_text())
             return
-        done = subprocess.run(running.probe, env=running.environment, check=False, timeout=PROBE_SECONDS)
-        if (done.returncode == 0) != running.ready:
-            running.ready = done.returncode == 0
-            self._tell(namespace, ready=running.ready)
+        if (ready := _passes(running)) != running.ready:
+            running.ready = ready
+            self._tell(namespace, ready=ready)
 
     # --- what a kubelet writes ------------------------------------------------------------------------------------
     def _tell(self, namespace: str, *, ready: bool, message: str = "") -> None:
@@ -274,6 +283,15 @@ class Node:
             for path in (folder, *folder.rglob("*")):
                 with contextlib.suppress(FileNotFoundError):
                     os.chown(path, owner.pw_uid, owner.pw_gid, follow_symlinks=False)
+
+
+def _passes(running: _Running) -> bool:
+    """The readiness probe; one that takes too long has failed."""
+    try:
+        done = subprocess.run(running.probe, env=running.environment, check=False, timeout=PROBE_SECONDS)
+    except subprocess.TimeoutExpired:
+        return False
+    return done.returncode == 0
 
 
 def _translated(text: str, paths: dict[str, str]) -> str:

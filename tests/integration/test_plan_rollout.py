@@ -144,6 +144,7 @@ def test_a_change_goes_in_waves_each_after_the_one_before_was_well_and_over_rest
     killed: set[int] = set()
 
     def done() -> bool:
+        status = business.rollout()  # first: what is counted after Complete was read is all there is to count
         have = business.spread()[revision]
         if not steps or steps[-1] != have:
             steps.append(have)
@@ -151,12 +152,12 @@ def test_a_change_goes_in_waves_each_after_the_one_before_was_well_and_over_rest
             killed.add(have)
             operator.kill()
             operator.start()
-        status = business.rollout()
         return bool(status["phase"] == "Complete" and status["revision"] == revision)
 
     wait_until(done, SECONDS, lambda: f"{steps} {business.rollout()} {conditions_text(business.lab)}")
     assert killed == set(WAVES[:2])
-    assert set(WAVES) <= set(steps) <= {0, 1, 2, *range(2, TENANTS + 1)}
+    assert set(WAVES) <= set(steps)
+    assert steps == sorted(steps), "no tenant goes back"
     business.wait_ready()
     assert business.generations() == {name: number + 1 for name, number in before.items()}, "one write a tenant"
     assert business.rollout()["updated"] == business.rollout()["total"] == TENANTS

@@ -163,6 +163,15 @@ def test_killed_at_any_moment_of_its_first_start_it_begins_anew_or_goes_on(pod: 
         assert not (pod.folder / "volume" / "new").exists()
 
 
+def test_killed_while_the_superuser_gets_its_password_it_gives_it_anew(pod: Pod) -> None:
+    server, volume = pod.start(), pod.folder / "volume"
+    reach((volume / "pgdata" / "postmaster.pid").exists)
+    assert not (volume / "password.sum").exists()
+    kill_all(server)
+    pod.run().stop(Signals.SIGINT)
+    assert (volume / "password.sum").exists()
+
+
 def reach(done: Callable[[], bool]) -> None:
     while not done():
         time.sleep(0.005)  # a moment in another process's life is what is waited for

@@ -247,6 +247,7 @@ def test_a_server_that_dies_comes_back_with_its_data(workbench: Workbench, node:
     leave_row(workbench, node, where)
     node.kill(where.namespace)
     workbench.told("Unknown", "DatabaseStarting", None)
+    node.revive(where.namespace)
     workbench.ready(seconds=SECONDS)
     assert has_row(workbench, node, where)
 
