@@ -307,11 +307,27 @@ def a_tenant_uses_a_database_that_is_its_customers_own(example: Example) -> None
     wait_for(lambda: workbench.secret(where, "tenant-database")["password"] == "changed", "it is there", 5)
 
 
+def a_tenant_moves_to_another_server_with_its_data(example: Example) -> None:
+    workbench, where = example.workbench, example.workbench.whereabouts("mover")
+    example.apply("1-tenant.yaml")
+    workbench.ready("mover")
+    with psycopg.connect(workbench.stage.postgres_15.superuser_dsn(where.database), autocommit=True) as session:
+        session.execute(f"SET ROLE {where.database}_owner".encode())
+        session.execute("CREATE TABLE kept AS SELECT 'alive' AS word")
+    example.apply("2-moved.yaml")
+    wait_for(lambda: (workbench.get("mover")["status"].get("move") or {}).get("phase") == "Completed", "moved", 60)
+    workbench.ready("mover")
+    assert example.has_row(where)
+    (left,) = workbench.record(where)["spec"]["former"]
+    assert left["database"]["server"] == "pg15"
+
+
 EXPECTED: Final[Mapping[str, Callable[[Example], None]]] = MappingProxyType(
     {
         "deletion": deleted_tenants_are_locked_for_their_windows_and_come_back_with_everything,
         "external-database": a_tenant_uses_a_database_that_is_its_customers_own,
         "ephemeral": a_throw_away_tenant_ends_by_itself_and_leaves_nothing,
+        "moving": a_tenant_moves_to_another_server_with_its_data,
         "retain": a_retained_tenant_runs_on_until_it_is_deleted_with_another_policy,
         "rotation": new_credentials_come_without_an_outage,
         "suspended": a_suspended_tenant_is_left_as_it_is_and_caught_up_with_afterwards,

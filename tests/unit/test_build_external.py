@@ -46,7 +46,7 @@ class Scene:
         self.world = World(
             settings=Settings("m", "tenantry-system"), management=nothing, live=cast("Any", self), ledger=Ledger(),
             targets=nothing, servers=nothing, clock=FakeTime(), dns=nothing, events=nothing, wake=nothing,
-            token=lambda: "", jitter=float,
+            token=lambda: "", jitter=float, copier=nothing,
         )  # fmt: skip
 
     def get(self, ref: Ref) -> Json | None:

@@ -45,7 +45,8 @@ class Scene:
         port = cast("Any", self)
         self.world = World(
             settings=Settings("m", "tenantry-system"), management=port, live=port, ledger=Ledger(), targets=nothing,
-            servers=nothing, clock=self.time, dns=nothing, events=port, wake=nothing, token=lambda: "", jitter=float,
+            servers=nothing, clock=self.time, dns=nothing, events=port, wake=nothing, token=lambda: "",
+            jitter=float, copier=nothing,
         )  # fmt: skip
 
     def get(self, ref: Ref) -> Json:

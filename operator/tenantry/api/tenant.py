@@ -30,6 +30,7 @@ from tenantry.api.base import (
 from tenantry.api.conditions import Condition
 from tenantry.api.database import Database
 from tenantry.api.lifecycle import Deletion, Ephemeral, Rotation
+from tenantry.api.move import MoveStatus
 from tenantry.api.names import ANNOTATION_REQUESTED_AT, RESERVED_NAMESPACES, TENANT_FINALIZER
 from tenantry.api.resources import TENANTS, Ref
 from tenantry.api.tenantplan import EnvMap, LimitMap, Quota, env_or_limit, reserved_env
@@ -224,6 +225,7 @@ class TenantStatus(Model):
     hosts: list[str] | None = None
     binding: BindingStatus | None = None
     effective: EffectiveStatus | None = None
+    move: MoveStatus | None = None
     last_handled_reconcile_at: str | None = None
 
 

@@ -51,6 +51,7 @@ class Blueprint:
         hosts: The default host first, where there is one.
         env: All of `tenant-env`, values of Secrets included.
         database_cidrs: Where the tenant's database is; empty for a tenant without one.
+        arriving: It is being moved there and does not live there yet.
     """
 
     identity: TenantIdentity
@@ -63,6 +64,7 @@ class Blueprint:
     env: Mapping[str, str] = field(repr=False)
     database_port: int | None = None
     database_cidrs: tuple[str, ...] = ()
+    arriving: bool = False
 
     @property
     def serves(self) -> bool:

@@ -6,6 +6,7 @@ from typing import Any
 
 from tenantry.api.names import (
     ANNOTATION_ACTIVITY,
+    ANNOTATION_ARRIVING,
     ANNOTATION_HOSTS,
     ANNOTATION_IMAGE_PULL_POLICY,
     ANNOTATION_INCARNATION,
@@ -39,5 +40,6 @@ def namespace(blueprint: Blueprint, activity: str | None = None) -> dict[str, An
             ANNOTATION_WORKSPACE_UID: blueprint.identity.workspace_uid,
             ANNOTATION_INCARNATION: str(blueprint.identity.incarnation),
             **({ANNOTATION_ACTIVITY: activity} if activity else {}),
+            **({ANNOTATION_ARRIVING: "true"} if blueprint.arriving else {}),
         },
     )

@@ -35,7 +35,7 @@ from tenantry.reconcile.apply import Applier
 from tenantry.reconcile.database import DatabaseProvisioning, SharedDatabase
 from tenantry.reconcile.external import External, Source, is_copy, is_external, look_up, rotation_outcome, source
 from tenantry.reconcile.login import DatabaseLogin
-from tenantry.reconcile.namespace import ensure_namespace
+from tenantry.reconcile.namespace import ensure_namespace, put_right
 from tenantry.reconcile.placing import Placed
 from tenantry.reconcile.quiescence import mark_namespace
 from tenantry.reconcile.report import Report
@@ -121,7 +121,7 @@ class Build:
             await self._applier.prune([wanted, binding, *guards, quota, *gates], namespace=blueprint.namespace)
         if must_settle(noted, self._activity) and not (self.trusted and note(self._activity) == noted):
             await Workloads(target, blueprint.namespace).settle(self._activity)
-            await self._applier.apply(namespace(blueprint, note(self._activity)))
+            await put_right(target, self._applier, namespace(blueprint, note(self._activity)))
         report.outcomes[ConditionType.NAMESPACE_READY] = self._quota_outcome(quota)
 
     @property

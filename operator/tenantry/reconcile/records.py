@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -20,6 +20,7 @@ from tenantry.api.names import (
 from tenantry.api.resources import CLUSTERS, DATABASE_SERVERS, TENANT_RECORDS, Ref
 from tenantry.api.tenant import Tenant
 from tenantry.api.tenantrecord import (
+    FormerSide,
     PinnedCluster,
     PinnedDatabase,
     PinnedDeletion,
@@ -67,6 +68,7 @@ async def create_record(
     database: PinnedDatabase,
     deletion: PinnedDeletion | None = None,
     fate: Fate | None = None,
+    former: Sequence[FormerSide] = (),
 ) -> TenantRecord:
     """Write a new record; where one is there already (its creation's answer was lost), that one.
 
@@ -78,6 +80,7 @@ async def create_record(
         database: What database it has.
         deletion: What is to happen at its deletion, where that is known.
         fate: The state that its stamps tell, for a record that was lost.
+        former: What moves have left, as far as it was found, too.
     """
     fate = fate or Fate()
     spec = TenantRecordSpec(
@@ -94,6 +97,7 @@ async def create_record(
         deletion=deletion or PinnedDeletion(),
         deleted_at=fate.deleted_at,
         purge_after=fate.purge_after,
+        former=list(former),
     )
     body: Json = {
         "apiVersion": TENANT_RECORDS.api_version,

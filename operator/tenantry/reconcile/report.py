@@ -31,6 +31,7 @@ class Report:
 
     Attributes:
         outcomes: One a concern, in the order in which they are told.
+        move: How far a move is, or how the last one ended.
         retry: Something transient happened.
     """
 
@@ -46,6 +47,7 @@ class Report:
         self._note = _kept_note(tenant)
         self._unanswered = False
         self.outcomes = outcomes
+        self.move = tenant.status.move
         self.retry = False
 
     def placed(self, placed: Placed) -> None:
@@ -152,6 +154,7 @@ class Report:
                 limits=dict(placed.effective.limits),
                 quota=dict(placed.effective.quota),
             ),
+            move=self.move,
             last_handled_reconcile_at=tenant.requested_at,
         )
 

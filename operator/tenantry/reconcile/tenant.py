@@ -12,20 +12,18 @@ from tenantry.api.resources import TENANT_RECORDS, Ref
 from tenantry.api.tenant import Tenant
 from tenantry.decide.conditions import GOOD, PENDING, Outcome
 from tenantry.decide.halt import Halt, Terminal
-from tenantry.decide.hosts import is_under, wanted_hosts
-from tenantry.desired.blueprint import Blueprint
 from tenantry.ports import ConflictError, KubeError
 from tenantry.reconcile.build import Build
 from tenantry.reconcile.database import SharedDatabase, pinned_database
 from tenantry.reconcile.deletion import Deletion
-from tenantry.reconcile.environment import gather_env
 from tenantry.reconcile.holding import expiry_of
-from tenantry.reconcile.hosts import ClaimedHosts, HostClaims
 from tenantry.reconcile.ingress import IngressReadiness
 from tenantry.reconcile.memory import Memory
+from tenantry.reconcile.moving import Moving
 from tenantry.reconcile.placing import Placed, Placing
 from tenantry.reconcile.report import Report
 from tenantry.reconcile.result import Result
+from tenantry.reconcile.serving import blueprint_of, claim_hosts, host_claims
 from tenantry.reconcile.workspace import find_workspace
 from tenantry.reconcile.world import World
 
@@ -60,6 +58,7 @@ class TenantReconciler:
     def __init__(self, world: World, memory: Memory) -> None:
         self._world = world
         self._placing = Placing(world)
+        self._moving = Moving(world)
         self._memory = memory
         self._deletion = Deletion(world, memory)
         self._ingress = IngressReadiness(world.clock)
@@ -75,7 +74,9 @@ class TenantReconciler:
             return Result()
         tenant = Tenant.model_validate(body)
         if tenant.deleting:
-            self._verified.pop(self._world.ledger.record_of(key) or "", None)
+            record = self._world.ledger.record_of(key) or ""
+            self._verified.pop(record, None)
+            await self._moving.forget(record)
             return await self._deletion.reconcile(tenant)
         report = Report(self._world, tenant, dict.fromkeys(CONCERNS, PENDING))
         expiry = expiry_of(tenant) if not tenant.spec.deletion.protected else None  # protected wins
@@ -104,22 +105,16 @@ class TenantReconciler:
         if not tenant.has_finalizer:
             await self._add_finalizer(tenant)
         await report.write_first()
-        claims = HostClaims(placed.target, placed.identity, world.dns, default_host=_sheltered_host(placed))
-        hosts = await self._claim_hosts(tenant, placed, claims)
-        env = gather_env(world.live, tenant, placed.effective)
+        here = await self._moving.advance(tenant, workspace, placed, report)
+        if here is not placed:
+            self._verified.pop(placed.record.name, None)  # it was at rest, whatever was seen of it before
+        if here is None:
+            return
+        placed = here
+        claims = host_claims(world, placed)
+        hosts = await claim_hosts(tenant, placed, claims)
         shared, database_halt = self._database(placed, workspace.labels)
-        blueprint = Blueprint(
-            identity=placed.identity,
-            namespace=placed.record.spec.cluster.namespace,
-            cluster_name=placed.cluster.name,
-            cluster=placed.cluster.spec,
-            spec=tenant.spec,
-            effective=placed.effective,
-            hosts=hosts.served,
-            env=env,
-            database_port=shared.server.endpoint.port if shared else None,
-            database_cidrs=shared.cidrs if shared else (),
-        )
+        blueprint = blueprint_of(world, tenant, placed, hosts, shared)
         report.serves(blueprint)
         build = Build(world, placed, blueprint, shared, tenant)
         verified = self._verified.get(placed.record.name)
@@ -140,15 +135,7 @@ class TenantReconciler:
             released = await claims.release(hosts.served, namespace=blueprint.namespace)
         trouble = released if hosts.outcome.status is True else hosts.outcome
         report.outcomes[ConditionType.INGRESS_READY] = await self._ingress.outcome(placed.target, blueprint, trouble)
-
-    async def _claim_hosts(self, tenant: Tenant, placed: Placed, claims: HostClaims) -> ClaimedHosts:
-        if placed.cluster.spec.ingress is None:
-            return ClaimedHosts((), GOOD)
-        # Claimed also while spec.ingress.enabled is false: a host is the tenant's until it is taken out or purged.
-        wishes, refusals = wanted_hosts(
-            placed.record.spec.cluster.host, tenant.spec.domains, placed.cluster.spec, placed.plan
-        )
-        return await claims.claim(wishes, refusals)
+        await self._moving.finish(tenant, placed, report)
 
     def _database(self, placed: Placed, labels: dict[str, str]) -> tuple[SharedDatabase | None, Halt | None]:
         if placed.record.spec.database.mode != "Shared":
@@ -201,9 +188,3 @@ class TenantReconciler:
         if expiry is not None:
             times.append(max(0.0, (expiry - self._world.clock.now()).total_seconds()))
         return Result(requeue_after=min(times))
-
-
-def _sheltered_host(placed: Placed) -> str:
-    """The default host if it is under the cluster's domain, where nobody can claim a wildcard; else nothing."""
-    host, domain = placed.record.spec.cluster.host, placed.cluster.spec.domain
-    return host if domain is not None and is_under(host, domain) else ""

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from tenantry.decide.deletion import StopRule
-from tenantry.ports import Clock, Dns, Events, Kube, LiveObjects, Servers, Targets, Wake
+from tenantry.ports import Clock, DatabaseCopier, Dns, Events, Kube, LiveObjects, Servers, Targets, Wake
 from tenantry.reconcile.ledger import Ledger
 
 
@@ -53,3 +53,4 @@ class World:
     wake: Wake
     token: Callable[[], str]
     jitter: Callable[[float], float]
+    copier: DatabaseCopier
