@@ -10,6 +10,7 @@ import psycopg
 import pytest
 from tests.integration.acting import Api, manifest
 from tests.integration.tenants import Whereabouts, condition, wait_for
+from tests.integration.test_tenant_servers import own_server
 from tests.scene.stage import CLUSTER, SERVER_15, SERVER_18, cluster_manifest
 
 from tenantry.api.identity import namespace_name
@@ -18,7 +19,7 @@ from tenantry.api.resources import DEPLOYMENTS, NAMESPACES, RESOURCE_QUOTAS, TEN
 
 if TYPE_CHECKING:
     from tests.controlplane.postgres_access import PostgresAccess
-    from tests.integration.conftest import FreshControlPlane
+    from tests.integration.conftest import FreshControlPlane, FreshPostgres
     from tests.integration.tenants import Workbench
 
 Json = dict[str, Any]
@@ -301,6 +302,44 @@ def test_a_copy_that_fails_gives_the_old_side_back_and_waits_for_a_new_approval(
     approve(trial, SERVER_18)
     moved(trial, SERVER_18)
     assert canaries(trial.secret(where, "tenant-database")) == {"hidden"}
+    remove(trial)
+
+
+SLOW_THERE = (
+    "CREATE FUNCTION slow(int) RETURNS boolean LANGUAGE plpgsql AS $$ BEGIN"
+    " IF current_database() LIKE '%_e2' THEN PERFORM pg_sleep(0.1); END IF; RETURN true; END $$",
+    "CREATE TABLE slowly (x int CHECK (public.slow(x)))",
+    "INSERT INTO slowly SELECT generate_series(1, 600)",
+)
+
+
+def test_a_server_that_goes_away_amid_the_copy_gives_the_old_side_back(
+    trial: Workbench, plan: str, fresh_postgres: FreshPostgres
+) -> None:
+    postgres = fresh_postgres()
+    server, where = own_server(trial, postgres.access), trial.whereabouts()
+    trial.make(plan=plan, database=on(SERVER_18))
+    old = trial.secret(where, "tenant-database")
+    write(old, "still there")
+    with connect(old) as session:
+        for statement in SLOW_THERE:
+            session.execute(statement.encode())
+    body = trial.tenant(plan=plan, database=on(server))
+    body["metadata"]["annotations"] = {ANNOTATION_APPROVE_MOVE: server}
+    trial.apply(body)
+    trial.when(
+        lambda body: condition(body, "MoveProgressing").get("reason") == "MoveCopying", "it copies", seconds=PATIENCE
+    )
+    assert refuses(old), "nothing is written while it copies"
+    assert trial.secret(where, "tenant-database") == old, "nobody is told of the new side yet"
+    postgres.stop_server()
+    told = condition(trial.told("False", "MoveFailed", None, seconds=PATIENCE))["message"]
+    assert server in told
+    assert canaries(old) == {"still there"}
+    assert trial.record(where)["spec"]["former"][0]["state"] == "Purging"
+    postgres.start_server()
+    wait_for(lambda: not trial.record(where)["spec"].get("former"), "what was made there is removed", PATIENCE)
+    assert trial.database_traces(where, postgres.access) == set()
     remove(trial)
 
 
