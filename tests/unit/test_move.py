@@ -16,6 +16,7 @@ from tenantry.decide.move import (
     Destination,
     Step,
     arriving_spec,
+    check_mode,
     check_versions,
     epoch_of_database,
     home_rank,
@@ -210,3 +211,10 @@ def test_of_several_databases_an_open_one_is_home_then_one_that_is_only_stopped_
 )
 def test_the_name_of_a_database_tells_its_epoch(name: str, epoch: int) -> None:
     assert epoch_of_database(name) == epoch
+
+
+def test_a_tenant_whose_data_is_in_its_namespace_is_not_moved_away_from_it() -> None:
+    for mode in ("Shared", "None", "External"):
+        check_mode(mode)
+    with pytest.raises(Terminal, match="its data would stay behind"):
+        check_mode("Dedicated")

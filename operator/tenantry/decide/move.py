@@ -15,6 +15,8 @@ from tenantry.decide.halt import Terminal
 
 MOST_SIDES: Final = 16
 """Sides that may wait for their purge: who moves to and fro more often waits for the windows to end."""
+MOVABLE: Final = ("Shared", "None", "External")
+"""Modes of databases that are not in the tenant's namespace."""
 _EPOCH: Final = re.compile(r"_e(\d{1,9})$")
 MAJOR: Final = 10000
 """Of `server_version_num`: 150018 is a 15."""
@@ -99,6 +101,21 @@ def not_approved(wanted: Destination, cluster: str, server: str, given: str | No
         f"deletion window. To approve it, annotate the Tenant with {ANNOTATION_APPROVE_MOVE}={wanted.word}{wrong}; or "
         "set the spec back. Until then it is served where it is",
     )
+
+
+def check_mode(mode: str) -> None:
+    """That a tenant with a database of a mode can be moved: nothing of it may be in the namespace that is left.
+
+    Raises:
+        Terminal: MoveNotSupported.
+    """
+    if mode not in MOVABLE:
+        raise Terminal(
+            ConditionType.PLACED,
+            Reason.MOVE_NOT_SUPPORTED,
+            f"a tenant whose database has mode {mode} can't be moved yet, for its data would stay behind; set the spec "
+            "back",
+        )
 
 
 def check_versions(old: int, new: int, server: str) -> None:

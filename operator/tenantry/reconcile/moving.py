@@ -73,7 +73,8 @@ class Moving:
                 case Step.TELL_FAILURE:
                     raise _failed(record)
                 case Step.BEGIN:
-                    placed = await self._begin(tenant, workspace, placed, wanted)
+                    # What it does comes with the next pass: a pass that only rehearses ends here.
+                    return await self._begin(tenant, workspace, placed, wanted, report)
                 case Step.FORGET_FAILURE:
                     record = await swap(self._world, record, {"moveFailed": None})
                     return await self.advance(tenant, workspace, replace(placed, record=record), report)
@@ -143,7 +144,9 @@ class Moving:
         except (Terminal, Waiting):
             return place(spec.placement, workspace.labels, found, spec.environment).name
 
-    async def _begin(self, tenant: Tenant, workspace: Workspace, placed: Placed, wanted: Destination) -> Placed:
+    async def _begin(
+        self, tenant: Tenant, workspace: Workspace, placed: Placed, wanted: Destination, report: Report
+    ) -> Placed:
         """Write down where it goes, before anything is made there.
 
         Raises:
@@ -151,6 +154,7 @@ class Moving:
         """
         world, record = self._world, placed.record
         epoch = decide.next_epoch(record.spec)
+        decide.check_mode(record.spec.database.mode)
         if len(record.spec.former) >= decide.MOST_SIDES:
             raise Terminal(
                 ConditionType.PLACED,
@@ -176,7 +180,11 @@ class Moving:
         )
         body = move.model_dump(by_alias=True, mode="json", exclude_none=True)
         record = await swap(world, record, {"move": body, "moveFailed": None})
-        self._tell(tenant, Reason.MOVE_PREPARING, f"moving from {move.origin} to {move.destination}")
+        told = f"moving from {move.origin} to {move.destination}"
+        self._tell(tenant, Reason.MOVE_PREPARING, told)
+        report.move = _status(move, move.phase)
+        report.outcomes[ConditionType.MOVE_PROGRESSING] = Outcome(True, Reason.MOVE_PREPARING, told, retry_after=RETRY)
+        world.wake.wake(tenant.ref)
         return replace(placed, record=record)
 
     # --- how -----------------------------------------------------------------------------------------------------
