@@ -127,10 +127,12 @@ class Api:
         payload = orjson.dumps(body) if body is not None else None
         try:
             self._connection.request(method, path, payload, sent)
-        except (http.client.CannotSendRequest, OSError):  # the server has closed a connection that was long idle
+            response = self._connection.getresponse()
+        except (http.client.CannotSendRequest, http.client.RemoteDisconnected, OSError):
+            # The server has closed a connection that was long idle: it has seen nothing of this.
             self._connection.close()
             self._connection.request(method, path, payload, sent)
-        response = self._connection.getresponse()
+            response = self._connection.getresponse()
         text = response.read()
         if "json" not in response.headers.get("Content-Type", ""):  # an API group that is not there yet: plain text
             return Answer(response.status, {"message": text.decode(errors="replace")})

@@ -18,6 +18,7 @@ from tests.scene.faulty import (
     TENANT,
     WORKSPACE,
     FaultyLab,
+    condition,
     faulty_lab,
     operators_writes,
     settled,
@@ -184,7 +185,7 @@ def test_a_write_of_which_nothing_is_heard_is_put_right(
         with proxy.fault(Cut(after=after), rf"/tenants/{name}\?", method="PATCH", times=1) as rule:
             lab.delete_tenants(name)
             assert rule.hits == 1
-        assert lab.get("tenantrecords", record["metadata"]["name"]) is None
+        wait_until(lambda: lab.get("tenantrecords", record["metadata"]["name"]) is None, SOON, "its record goes")
 
 
 @pytest.mark.parametrize("after", [True, False], ids=["answer-lost", "request-lost"])
@@ -260,7 +261,10 @@ def test_changes_and_deletions_that_no_watch_told_of_are_found_by_the_relist(lab
             lab.management.kubectl("delete", "tenantplan", name, "--wait=false")
             lab.wait_ready(changed, seconds=LATER)
             lab.wait_gone(deleted, seconds=LATER)
-            lab.wait_condition(TENANT, planned, "Ready", "Unknown", "PlanNotFound")
+            kept = f"PlanNotFound: there is no TenantPlan '{name}' any more"
+            wait_until(
+                lambda: kept in condition(lab.tenant(planned), "Placed")["message"], LATER, lambda: lab.told(planned)
+            )
             assert swallowed.hits >= 3
         assert KOPF_ENDED not in operator.log_text
         lab.delete_tenants(changed, planned)

@@ -86,8 +86,8 @@ def test_a_database_of_the_wanted_name_that_nobody_stamped_is_told_and_never_tou
     tenant = workbench.told(
         "False",
         "DatabaseConflict",
-        f"database {where.database!r} on server 'pg18' is there, but was not made by this operator; it is not touched: "
-        "rename or drop it there",
+        f"database {where.database!r} on DatabaseServer 'pg18' is there, but was not made by this operator; it is not "
+        "touched: rename or drop it there",
     )
     assert condition(tenant, "DatabaseReady")["status"] == "False"
     assert condition(tenant, "NamespaceReady")["status"] == "True", "the rest of it is there"
@@ -114,8 +114,8 @@ def test_a_database_that_another_installation_claimed_is_left_to_it_also_at_the_
     workbench.told(
         "False",
         "DatabaseConflict",
-        f"database {where.database!r} on server 'pg18' is claimed by another tenant; it is not touched: rename or drop "
-        "it there",
+        f"database {where.database!r} on DatabaseServer 'pg18' is claimed by another tenant; it is not touched: rename "
+        "or drop it there",
     )
     workbench.delete()
     workbench.gone()
@@ -136,8 +136,8 @@ def test_a_database_that_was_dropped_behind_our_back_is_told_and_never_made_anew
         with psycopg.connect(workbench.stage.postgres_18.superuser_dsn("tenantry"), autocommit=True) as connection:
             connection.execute("DELETE FROM claims WHERE database = %s", (where.database,))
     told = (
-        f"database {where.database!r} on server 'pg18' is gone, and is never made anew by itself: restore it under "
-        "that name, or delete this Tenant and apply it again with the annotation tenantry.io/start-fresh="
+        f"database {where.database!r} on DatabaseServer 'pg18' is gone, and is never made anew by itself: restore it "
+        "under that name, or delete this Tenant and apply it again with the annotation tenantry.io/start-fresh="
         f"{where.identity.record} to start empty"
     )
     workbench.look_now()

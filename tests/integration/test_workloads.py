@@ -431,7 +431,7 @@ async def test_what_a_policy_refuses_is_told_when_all_the_others_were_done(room:
 async def test_a_target_that_gives_no_right_to_workloads_says_so_for_every_kind(
     scene: Scene, connection: TargetConnection
 ) -> None:
-    with pytest.raises(WorkloadsRefusedError, match=r'cannot list resource "cronjobs".*and 3 more'):
+    with pytest.raises(WorkloadsRefusedError, match=r'cannot list resource "cronjobs".*and 2 more'):
         await Workloads(connection, scene.unbound).settle(OFF)
 
 

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from tenantry.api.base import parse_duration
 from tenantry.api.tenant import TenantSpec
 from tenantry.api.tenantplan import TenantPlanSpec
-from tenantry.decide.deletion import Departure, Gone, StopRule, parse_time, pinned_deletion, stopped, time_text
+from tenantry.api.tenantrecord import PinnedDeletion
+from tenantry.decide.deletion import Departure, Gone, StopRule, parse_time, pinned_deletion, safer, stopped, time_text
 from tenantry.decide.halt import Terminal
 
 NOW = datetime(2026, 5, 1, 12, tzinfo=UTC)
@@ -111,3 +112,18 @@ def test_one_more_deletion_never_lifts_a_stop(own: int, others: int, staying: in
     if stopped(StopRule(), "shop", before, staying, NOTHING, NOW) is not None:
         after = [*before, *leaving(1, "shop")]
         assert stopped(StopRule(), "shop", after, max(0, staying - 1), NOTHING, NOW) is not None
+
+
+@given(
+    recorded=st.tuples(st.sampled_from(["Delete", "Retain"]), st.integers(0, 96)),
+    written=st.tuples(st.sampled_from(["Delete", "Retain"]), st.none() | st.integers(0, 96)),
+    least=st.integers(0, 96),
+)
+def test_where_record_and_spec_do_not_agree_nothing_goes_earlier_than_either_says(
+    recorded: tuple[str, int], written: tuple[str, int | None], least: int
+) -> None:
+    pinned = PinnedDeletion.model_validate({"policy": recorded[0], "window": f"{recorded[1]}h"})
+    deletion = {"policy": written[0], **({"window": f"{written[1]}h"} if written[1] is not None else {})}
+    found = safer(pinned, TenantSpec.model_validate({"deletion": deletion}), f"{least}h")
+    assert (found.policy == "Retain") == ("Retain" in (recorded[0], written[0]))
+    assert parse_duration(found.window) == timedelta(hours=max(recorded[1], written[1] or 0, least))

@@ -216,7 +216,7 @@ def test_a_client_reads_from_the_tenants_secret_exactly_what_was_judged(
     try:
         database = external_database(SECRET, encoded({**GOOD, **data}))
     except Terminal as halt:
-        said = halt.message.split(f"Secret {SECRET!r}")[1]
+        said = halt.message.split(f"Secret {SECRET!r}")[1].replace("such as db.example.com", "")
         for value in data.values():
             assert len(value) < 8 or str(value) not in said
         return

@@ -27,6 +27,8 @@ def sound(value: Any) -> Any:
 @example({"env": {"A": "1", "B": "2"}}, {"env": {"B": "2"}})
 @example({"a": {"b": 1}}, {"a": {}})
 @example({"a": 1}, {"a": True})
+@example({"a": [False]}, {"a": [0]})
+@example({"a": {"b": [{"c": 1}]}}, {"a": {"b": [{"c": True}]}})
 def test_the_patch_makes_exactly_what_is_wanted(have: Json, want: Json) -> None:
     have, want = sound(have), sound(want)
     result = merged(have, merge_patch(have, want))

@@ -47,6 +47,20 @@ def pinned_deletion(spec: TenantSpec, plan: str, plan_spec: TenantPlanSpec) -> P
     return PinnedDeletion(policy=spec.deletion.policy, window=window)
 
 
+def safer(pinned: PinnedDeletion, spec: TenantSpec, least: str = NO_WINDOW) -> PinnedDeletion:
+    """Of what a record and a spec say that make no sense together, what keeps more: a record may know less by now.
+
+    Args:
+        pinned: What the record says; the default, where it was lost and made anew.
+        spec: What the Tenant says.
+        least: The plan's `deletion.minWindow`, where that is known.
+    """
+    policy = "Retain" if "Retain" in (pinned.policy, spec.deletion.policy) else pinned.policy
+    return PinnedDeletion(
+        policy=policy, window=max(pinned.window, spec.deletion.window or NO_WINDOW, least, key=parse_duration)
+    )
+
+
 def departure(pinned: PinnedDeletion, now: datetime) -> dict[str, str]:
     """What a record's spec says of a deletion that begins now."""
     begun = {"deletedAt": time_text(now)}

@@ -23,10 +23,19 @@ def merge_patch(have: Mapping[str, Any], want: Mapping[str, Any]) -> dict[str, A
     patch: dict[str, Any] = {key: None for key in have if want.get(key) is None}
     for key, value in want.items():
         former = have.get(key)
-        if value is None or (former == value and type(former) is type(value)):
+        if value is None or _same(former, value):
             continue
         if isinstance(value, Mapping) and isinstance(former, Mapping):
             patch[key] = merge_patch(former, value)
         else:
             patch[key] = value
     return patch
+
+
+def _same(one: Any, other: Any) -> bool:
+    """Equal as JSON, where False is not 0, however deep."""
+    if isinstance(one, Mapping) and isinstance(other, Mapping):
+        return one.keys() == other.keys() and all(_same(value, other[key]) for key, value in one.items())
+    if isinstance(one, list) and isinstance(other, list):
+        return len(one) == len(other) and all(map(_same, one, other))
+    return bool(one == other) and type(one) is type(other)

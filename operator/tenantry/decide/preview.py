@@ -32,7 +32,15 @@ Action = Literal["Create", "Change", "Delete"]
 HOST: Final = "Host"
 KEEPS_DATA: Final = frozenset({"Namespace", "PersistentVolumeClaim", "StatefulSet", "Database"})
 """What can't be deleted without losing data."""
-PASSES: Final = frozenset({Reason.PENDING, Reason.QUOTA_NOT_ENFORCED, Reason.ADDRESS_PENDING, Reason.PROGRESSING})
+PASSES: Final = frozenset(
+    {
+        Reason.PENDING,
+        Reason.QUOTA_NOT_ENFORCED,
+        Reason.ADDRESS_PENDING,
+        Reason.PROGRESSING,
+        Reason.DATABASE_STARTING,
+    }
+)
 """What is said of something that has only not come about yet: no refusal."""
 
 _ORDER: Final[tuple[Action, ...]] = ("Delete", "Change", "Create")

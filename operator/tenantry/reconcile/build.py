@@ -131,8 +131,8 @@ class Build:
         await self._write_secrets(report, database, secrets)
         await self._applier.apply(quota)
         await self._applier.apply_all(gates)
-        if database_halt is None or not blueprint.spec.enabled:
-            # Else what the database needs is not known, and must not look unwanted.
+        if database_halt is None or not blueprint.spec.enabled or self._dedicated is not None:
+            # Else what the database needs is not known, and must not look unwanted; of a server of its own it is.
             own = self._dedicated.kept() if self._dedicated is not None else []
             await self._applier.prune([wanted, binding, *guards, quota, *gates, *own], namespace=blueprint.namespace)
         if must_settle(noted, self._activity) and not (self.trusted and note(self._activity) == noted):

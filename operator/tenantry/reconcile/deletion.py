@@ -11,7 +11,7 @@ from tenantry.api.resources import TENANT_RECORDS, Ref
 from tenantry.api.tenant import Tenant
 from tenantry.api.tenantrecord import PinnedDeletion, RecordState, TenantRecord
 from tenantry.decide.conditions import Outcome
-from tenantry.decide.deletion import departure, pinned_deletion, time_text
+from tenantry.decide.deletion import departure, pinned_deletion, safer, time_text
 from tenantry.decide.halt import Halt, Terminal, Waiting
 from tenantry.decide.merging import merge_patch
 from tenantry.decide.move import rolled_back
@@ -140,17 +140,17 @@ class Deletion:
         return await swap(world, record, change)
 
     def _pinned(self, tenant: Tenant, record: TenantRecord) -> PinnedDeletion:
-        """As its spec and its plan's content that it has say; else as they said when they last made sense together.
+        """As its spec and its plan's content that it has say; where these make no sense together, what keeps more.
 
         Not as another plan says that the spec may name since a moment ago: nobody leaves by terms that he never had.
         """
         terms = self._terms.at_deletion(tenant, find_workspace(self._world, tenant.workspace), record)
         if terms is None:
-            return record.spec.deletion
+            return safer(record.spec.deletion, tenant.spec)
         try:
             return pinned_deletion(tenant.spec, terms.name, terms.spec)
         except Terminal:
-            return record.spec.deletion
+            return safer(record.spec.deletion, tenant.spec, terms.spec.deletion.min_window)
 
     def _last_spec(self, tenant: Tenant, record: TenantRecord) -> dict[str, Any]:
         """What an undelete is to apply; of a Tenant whose change is held, what was applied before that."""

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from tenantry.api.conditions import ConditionType
-from tenantry.api.names import ANNOTATION_REQUESTED_AT
-from tenantry.api.resources import TENANTS, Ref
+from tenantry.api.names import ANNOTATION_REQUESTED_AT, LABEL_MANAGEMENT_ID
+from tenantry.api.resources import CLUSTERS, NAMESPACES, TENANTS, Ref
 from tenantry.api.tenantplan import DEFAULT_PLAN, RolloutStatus, TenantPlan, TenantPlanStatus
 from tenantry.decide.conditions import GOOD
+from tenantry.desired.namespace import plan_of
 from tenantry.reconcile.platform import Counters, conditions_of
 from tenantry.reconcile.result import Result
 from tenantry.reconcile.revisions import Revisions
@@ -64,7 +65,8 @@ class TenantPlanReconciler:
         """The plan is gone: what its tenants have stays, the rest of it goes."""
         self._may_have_slots.pop(name, None)
         await self._slots.sweep(name)
-        await self._revisions.prune(name, self._pinned(name), last=0)
+        if self._all_answer():
+            await self._revisions.prune(name, self._pinned(name), last=0)
 
     async def _give_back_slots(self, plan: TenantPlan) -> None:
         """Looked for where there may be some: while the plan has a limit, or had one; and once after a start."""
@@ -73,9 +75,24 @@ class TenantPlanReconciler:
             self._may_have_slots[plan.name] = await self._slots.sweep(plan.name) or limited
 
     def _pinned(self, name: str) -> set[str]:
-        """The revisions that records have, in whatever state."""
+        """The revisions that records have, in whatever state, and those that stamps name: a record may be lost."""
         entries = self._world.ledger.entries()
-        return {entry.plan.revision for entry in entries if entry.plan is not None and is_on(entry, name)}
+        stamped = (
+            plan_of(live)
+            for target in self._world.targets.all()
+            for live in target.live.all(NAMESPACES)
+            if (live["metadata"].get("labels") or {}).get(LABEL_MANAGEMENT_ID) == self._world.settings.management_id
+        )
+        return {
+            *(entry.plan.revision for entry in entries if entry.plan is not None and is_on(entry, name)),
+            *(plan.revision for plan in stamped if plan is not None and plan.name == name),
+        }
+
+    def _all_answer(self) -> bool:
+        """Whether the stamps on all clusters are known: there are some, and each answers."""
+        names = [body["metadata"]["name"] for body in self._world.live.all(CLUSTERS)]
+        targets = [self._world.targets.get(name) for name in names]
+        return bool(names) and all(target is not None and target.availability.ok for target in targets)
 
 
 def _told(plan: TenantPlan, status: RolloutStatus, *, counted: bool) -> RolloutStatus:

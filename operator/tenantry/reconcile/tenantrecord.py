@@ -100,7 +100,12 @@ class TenantRecordReconciler:
         """It was deleted while it got our finalizer: its deletion goes on without it, as its record says."""
         world = self._world
         now = max(world.clock.now(), await world.management.now())
-        record = await swap(world, record, {**departure(record.spec.deletion, now), "lastSpec": last_spec})
+        change = departure(record.spec.deletion, now)
+        if change["state"] == RecordState.PURGING:
+            if (wait := self._purge_slot()) is not None:
+                return Result(requeue_after=wait)
+            await self._memory.note_deletion(record)
+        record = await swap(world, record, {**change, "lastSpec": last_spec})
         world.endings.forget(record.spec.tenant_uid)
         return await self._look_after(record)
 

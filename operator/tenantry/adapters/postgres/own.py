@@ -28,9 +28,12 @@ from tenantry.ports import (
 
 Dial: TypeAlias = Callable[[], Awaitable[Tunnel]]
 
-LIMITS: Final = Limits(connect=10, sessions=4)
+LIMITS: Final = Limits(connect=10, statement=20, lease=40, sessions=4)
+"""Tighter than of a shared server: this one is the tenant's, who may make it as slow as he likes."""
 DOOR: Final = "postgres"
 CHUNK: Final = 65536
+MOST_ANSWERED: Final = 8 * 1024 * 1024
+"""Bytes that one session is sent, where all answers together are some thousand: libpq keeps a row whole in memory."""
 
 _ROLE: Final = "SELECT FROM pg_roles WHERE rolname = %s"
 
@@ -194,7 +197,9 @@ async def _out(reader: asyncio.StreamReader, tunnel: Tunnel) -> None:
 
 
 async def _in(tunnel: Tunnel, writer: asyncio.StreamWriter) -> None:
-    while data := await tunnel.read():
+    """Until the other side ends, or has sent more than any answer of an honest server takes."""
+    left = MOST_ANSWERED
+    while (data := await tunnel.read()) and (left := left - len(data)) >= 0:
         writer.write(data)
         await writer.drain()
 
