@@ -532,6 +532,56 @@ class Server(Protocol):
         """`admin.probe()`, remembered as `facts`."""
 
 
+@dataclass(frozen=True, slots=True)
+class Copied:
+    """What a copy brought over, as both sides have it.
+
+    Attributes:
+        rows: Of all tables together.
+    """
+
+    tables: int
+    rows: int
+    sequences: int
+    large_objects: int
+
+
+class DatabaseCopier(Protocol):
+    """Brings a tenant's database from one shared server to another, through this process and never by way of a disk."""
+
+    async def check(self, source: Server, destination: Server) -> None:
+        """That the tools are there that can copy between these versions.
+
+        Raises:
+            DatabaseError: naming what is missing.
+        """
+
+    async def is_empty(self, destination: Server, wanted: WantedDatabase) -> bool:
+        """Whether nothing was ever written into a database that was just made: no earlier copy that died.
+
+        Raises:
+            DatabaseError: it can't be told.
+        """
+
+    async def copy(
+        self, source: Server, old: WantedDatabase, destination: Server, new: WantedDatabase, password: str
+    ) -> Copied:
+        """Copy, then compare both: rows and a checksum a table, sequences, large objects.
+
+        Nobody may write to either meanwhile. The new one must be empty; what is there after an error is of no use.
+
+        Args:
+            source: Where it is; it is read as the admin role.
+            old: The database there.
+            destination: Where it goes.
+            new: The database there, settled. It is written as its first login, which must be open with `password`.
+            password: Of that login.
+
+        Raises:
+            DatabaseError: what went wrong, or where the two differ.
+        """
+
+
 class Servers(Protocol):
     """All connections to database servers, by the name of the DatabaseServer."""
 

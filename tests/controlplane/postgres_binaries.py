@@ -77,6 +77,12 @@ def debian_binaries(root: Path = DEBIAN_ROOT) -> Path:
     return root / str(versions[-1]) / "bin"
 
 
+def path_with_programs() -> str:
+    """PATH with the programs of both, as far as they are there: the operator copies databases with them."""
+    folders = [str(wheel_binaries()), *(str(folder) for folder in sorted(DEBIAN_ROOT.glob("[0-9]*/bin")))]
+    return os.pathsep.join([*folders, os.environ.get("PATH", "")])
+
+
 def copy_for_all(site_packages: Path, cache: Path) -> Path:
     """A copy of the wheel's programs and libraries that other users may run, made once; its folder."""
     home = cache / f"{WHEEL}-{importlib.metadata.version(WHEEL)}"

@@ -381,6 +381,21 @@ def a_tenant_has_a_database_server_of_its_own(example: Example) -> None:
             assert session.execute("SELECT current_user").fetchall() == [(f"{where.database}_owner",)]
 
 
+def a_tenant_moves_to_another_server_with_its_data(example: Example) -> None:
+    workbench, where = example.workbench, example.workbench.whereabouts("mover")
+    example.apply("1-tenant.yaml")
+    workbench.ready("mover")
+    with psycopg.connect(workbench.stage.postgres_15.superuser_dsn(where.database), autocommit=True) as session:
+        session.execute(f"SET ROLE {where.database}_owner".encode())
+        session.execute("CREATE TABLE kept AS SELECT 'alive' AS word")
+    example.apply("2-moved.yaml")
+    wait_for(lambda: (workbench.get("mover")["status"].get("move") or {}).get("phase") == "Completed", "moved", 60)
+    workbench.ready("mover")
+    assert example.has_row(where)
+    (left,) = workbench.record(where)["spec"]["former"]
+    assert left["database"]["server"] == "pg15"
+
+
 EXPECTED: Final[Mapping[str, Callable[[Example], None]]] = MappingProxyType(
     {
         "dedicated-database": a_tenant_has_a_database_server_of_its_own,
@@ -389,6 +404,7 @@ EXPECTED: Final[Mapping[str, Callable[[Example], None]]] = MappingProxyType(
         "ephemeral": a_throw_away_tenant_ends_by_itself_and_leaves_nothing,
         "plans": a_plan_has_as_many_tenants_as_it_says_and_a_change_reaches_one_of_them_first,
         "preview": a_change_is_held_and_foretold_until_the_annotation_goes,
+        "moving": a_tenant_moves_to_another_server_with_its_data,
         "retain": a_retained_tenant_runs_on_until_it_is_deleted_with_another_policy,
         "rotation": new_credentials_come_without_an_outage,
         "suspended": a_suspended_tenant_is_left_as_it_is_and_caught_up_with_afterwards,

@@ -186,7 +186,7 @@ def test_a_tenant_that_has_no_database_may_get_one_but_not_lose_it(workbench: Wo
     workbench.told(
         "False",
         "MoveNotSupported",
-        "spec.database.mode: None is not Shared, in which this tenant's data is, and moving a database is not "
-        "supported yet; set it back",
+        "spec.database.mode: None is not Shared, in which this tenant's data is, and one mode can't become "
+        "another; set it back",
     )
     assert where.database in workbench.database_traces(where)

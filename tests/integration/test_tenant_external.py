@@ -116,8 +116,8 @@ def test_from_none_to_external_and_back_nothing_is_left_and_a_database_of_ours_c
     workbench.told(
         "False",
         "MoveNotSupported",
-        "spec.database.mode: Shared is not External, in which this tenant's data is, and moving a database is not "
-        "supported yet; set it back; to begin with an empty database of ours, set mode: None first, which lets go of "
+        "spec.database.mode: Shared is not External, in which this tenant's data is, and one mode can't become "
+        "another; set it back; to begin with an empty database of ours, set mode: None first, which lets go of "
         "the External one",
     )
     connect(handed_on(workbench, where), foreign).close()
@@ -134,8 +134,8 @@ def test_from_none_to_external_and_back_nothing_is_left_and_a_database_of_ours_c
     workbench.told(
         "False",
         "MoveNotSupported",
-        "spec.database.mode: External is not Shared, in which this tenant's data is, and moving a database is not "
-        "supported yet; set it back; to have the data elsewhere, make another Tenant with mode: External, copy the "
+        "spec.database.mode: External is not Shared, in which this tenant's data is, and one mode can't become "
+        "another; set it back; to have the data elsewhere, make another Tenant with mode: External, copy the "
         "data, and delete this one",
     )
     assert handed_on(workbench, where) == given

@@ -13,11 +13,6 @@ if TYPE_CHECKING:
 
 Spec = dict[str, Any]
 
-UNSUPPORTED_MOVE = (
-    f"spec.placement no longer means cluster {CLUSTER!r}, where this tenant lives, and moving is not supported yet; "
-    "set it back"
-)
-
 
 def paper_cluster(workbench: Workbench, name: str = "paper", **spec: Any) -> str:
     """A Cluster that only this test's workspaces may use, and that leads nowhere: enough to be chosen or not."""
@@ -164,36 +159,53 @@ def test_a_server_that_is_missing_or_not_allowed_is_told_before_anything_is_made
 
 
 MOVES: dict[str, tuple[Spec, Spec, str]] = {
-    "to another cluster": ({}, {"placement": {"cluster": "{prefix}-paper"}}, UNSUPPORTED_MOVE),
-    "to another region": ({}, {"placement": {"region": "ams"}}, UNSUPPORTED_MOVE),
-    "to another environment": (
-        {"placement": {"region": "fra"}},
-        {"placement": {"region": "fra", "environment": "dev"}},
-        UNSUPPORTED_MOVE,
+    "to another cluster that is not there": (
+        {},
+        {"placement": {"cluster": "{prefix}-paper"}},
+        "from Cluster 'main' to '{prefix}-paper'",
     ),
     "to another server": (
         {"database": {"mode": "Shared"}},
         {"database": {"mode": "Shared", "shared": {"server": SERVER_15}}},
-        "spec.database.shared.server: 'pg15' is not 'pg18', where this tenant's data is, and moving a database is not "
-        "supported yet; set it back",
+        "from DatabaseServer 'pg18' to 'pg15'",
     ),
 }
 
 
 @pytest.mark.parametrize("move", MOVES)
-def test_a_move_is_not_supported_and_changes_nothing(workbench: Workbench, move: str) -> None:
+def test_a_move_that_nobody_approved_changes_nothing(workbench: Workbench, move: str) -> None:
     first, then, message = MOVES[move]
     where = workbench.whereabouts()
     workbench.make(**first)
     record, inventory = workbench.record(where)["spec"], workbench.inventory(where)
     placement = {key: value.format(prefix=workbench.prefix) for key, value in then.get("placement", {}).items()}
     workbench.apply(workbench.tenant(**{**first, **then, **({"placement": placement} if placement else {})}))
-    tenant = workbench.told("False", "MoveNotSupported", message)
+    tenant = workbench.told("False", "MoveNotApproved", None)
+    assert message.format(prefix=workbench.prefix) in condition(tenant)["message"]
     assert workbench.record(where)["spec"] == record
     assert workbench.inventory(where) == inventory
     assert tenant["status"]["cluster"] == CLUSTER
     workbench.apply(workbench.tenant(**{**first, "placement": first.get("placement")}))
     workbench.kubectl("patch", "tenant", "acme", "--type=merge", "-p", '{"spec": {"database": {"shared": null}}}')
+    workbench.ready()
+
+
+NO_PLACE: dict[str, tuple[Spec, Spec]] = {
+    "another region": ({}, {"region": "ams"}),
+    "another environment": ({"region": "fra"}, {"region": "fra", "environment": "dev"}),
+}
+
+
+@pytest.mark.parametrize("move", NO_PLACE)
+def test_a_tenant_that_is_to_move_where_no_cluster_is_stays_served(workbench: Workbench, move: str) -> None:
+    first, then = NO_PLACE[move]
+    where = workbench.whereabouts()
+    workbench.make(placement=first or None)
+    inventory = workbench.inventory(where)
+    workbench.apply(workbench.tenant(placement=then))
+    workbench.told("Unknown", "NoClusterMatches", None)
+    assert workbench.inventory(where) == inventory
+    workbench.apply(workbench.tenant(placement={"cluster": CLUSTER}))
     workbench.ready()
 
 

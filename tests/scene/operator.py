@@ -13,6 +13,7 @@ from pathlib import Path
 from signal import Signals
 from typing import Self
 
+from tests.controlplane.postgres_binaries import path_with_programs
 from tests.controlplane.processes import Server
 
 LENIENT = ("--mass-deletion-count=0", "--mass-deletion-share=1", "--no-hold-terminating")
@@ -91,7 +92,7 @@ class OperatorProcess:
             log=self._log,
             remove=self._remove,
             on_orphan=Signals.SIGTERM,
-            environment={**os.environ, "PYTHONUNBUFFERED": "1"},
+            environment={**os.environ, "PYTHONUNBUFFERED": "1", "PATH": path_with_programs()},
         )
         if ready:
             self.wait_ready()

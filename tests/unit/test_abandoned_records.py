@@ -43,7 +43,7 @@ class Scene:
             ledger=Ledger(), targets=cast("Any", SimpleNamespace(get=lambda _: cluster)),
             servers=cast("Any", SimpleNamespace(get=lambda _: postgres)), own_servers=nothing,
             clock=FakeTime(), dns=nothing, events=port,
-            wake=port, token=lambda: "", certificate=nothing, jitter=float,
+            wake=port, token=lambda: "", certificate=nothing, jitter=float, copier=nothing,
         )  # fmt: skip
 
     async def claims(self, _: str) -> list[Any]:

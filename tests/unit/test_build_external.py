@@ -47,7 +47,7 @@ class Scene:
         self.world = World(
             settings=Settings("m", "tenantry-system"), management=nothing, live=cast("Any", self), ledger=Ledger(),
             targets=nothing, servers=nothing, own_servers=nothing, clock=FakeTime(), dns=nothing, events=nothing,
-            wake=nothing, token=lambda: "", certificate=nothing, jitter=float,
+            wake=nothing, token=lambda: "", certificate=nothing, jitter=float, copier=nothing,
         )  # fmt: skip
 
     def get(self, ref: Ref) -> Json | None:

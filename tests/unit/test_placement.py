@@ -14,7 +14,7 @@ from tenantry.api.cluster import ClusterSpec
 from tenantry.api.conditions import Reason
 from tenantry.api.tenant import Placement
 from tenantry.decide.halt import Halt, Terminal, Waiting
-from tenantry.decide.placement import Candidate, check_unmoved, check_use, place
+from tenantry.decide.placement import Candidate, check_use, means, place
 from tenantry.decide.workspaces import allows
 
 PROD = {"stage": "prod"}
@@ -65,7 +65,7 @@ def test_a_chosen_cluster_is_allowed_schedulable_not_full_and_what_was_asked_for
     assert spec.capacity is None or spec.capacity.max_tenants is None or tenants < spec.capacity.max_tenants
     if placement is None:
         assert spec.default
-    check_unmoved(placement, chosen)
+    assert means(placement, chosen)
     check_use(chosen, labels)
 
 
@@ -132,13 +132,15 @@ def test_what_does_not_fit_yet_is_waited_for(placement: Placement | None, spec: 
     assert found.reason == reason
 
 
-def test_a_placed_tenant_may_not_move_and_may_not_stay_where_it_is_not_allowed() -> None:
+def test_a_placement_is_content_with_what_it_names_and_none_with_everything() -> None:
     home = candidate("a", environment="prod").cluster
-    check_unmoved(None, home)
-    check_unmoved(Placement(region="fra", environment="prod"), home)
+    for content in (None, Placement(cluster="a"), Placement(region="fra", environment="prod")):
+        assert means(content, home)
     for elsewhere in (Placement(cluster="b"), Placement(region="ams"), Placement(environment="dev")):
-        with pytest.raises(Terminal, match="moving is not supported yet"):
-            check_unmoved(elsewhere, home)
+        assert not means(elsewhere, home)
+
+
+def test_a_placed_tenant_may_not_stay_where_it_is_not_allowed() -> None:
     closed = replace(candidate("a", allowedWorkspaces={"from": "None"})).cluster
     with pytest.raises(Waiting, match="does not allow this workspace"):
         check_use(closed, PROD)

@@ -46,7 +46,7 @@ class Scene:
         self.world = World(
             settings=Settings("m", "tenantry-system"), management=port, live=port, ledger=Ledger(), targets=nothing,
             servers=nothing, own_servers=nothing, clock=self.time, dns=nothing, events=port, wake=nothing,
-            token=lambda: "", certificate=nothing, jitter=float,
+            token=lambda: "", certificate=nothing, jitter=float, copier=nothing,
         )  # fmt: skip
 
     def get(self, ref: Ref) -> Json:

@@ -44,7 +44,7 @@ class Scene:
             settings=Settings("m", "tenantry-system", rollout=PACE), management=cast("Any", self), live=self.live,
             ledger=Ledger(), targets=nothing, servers=nothing, own_servers=nothing, clock=self.time, dns=nothing,
             events=nothing,
-            wake=cast("Any", self), token=lambda: "", certificate=nothing, jitter=float,
+            wake=cast("Any", self), token=lambda: "", certificate=nothing, jitter=float, copier=nothing,
         )  # fmt: skip
         self._versions = 0
         self.see(NAMESPACES, "shop", labels=labels or {"stage": "prod"})

@@ -25,6 +25,7 @@ class ConditionType(StrEnum):
     SECRETS_READY = "SecretsReady"
     INGRESS_READY = "IngressReady"
     CHANGE_HELD = "ChangeHeld"
+    MOVE_PROGRESSING = "MoveProgressing"
     # Cluster, DatabaseServer
     REACHABLE = "Reachable"
     CREDENTIALS_VALID = "CredentialsValid"
@@ -57,6 +58,14 @@ class Reason(StrEnum):
     CLUSTER_FULL = "ClusterFull"
     CLUSTER_UNSCHEDULABLE = "ClusterUnschedulable"
     MOVE_NOT_SUPPORTED = "MoveNotSupported"
+    MOVE_NOT_APPROVED = "MoveNotApproved"
+    MOVE_PREPARING = "MovePreparing"
+    MOVE_STOPPING = "MoveStopping"
+    MOVE_COPYING = "MoveCopying"
+    MOVE_SWITCHED = "MoveSwitched"
+    MOVE_FAILED = "MoveFailed"
+    MOVE_ROLLED_BACK = "MoveRolledBack"
+    MOVED = "Moved"
     IDENTITY_CHANGED = "IdentityChanged"
     # plan
     PLAN_NOT_FOUND = "PlanNotFound"

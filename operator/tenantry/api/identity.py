@@ -53,15 +53,22 @@ class TenantIdentity:
 
     @property
     def database(self) -> str:
-        """The name of its database on a shared server: reveals neither customer nor workspace."""
-        return f"tenantry_{self.tenant_hash}"
+        """The name of its database on a shared server: reveals neither customer nor workspace.
+
+        After a move it has the epoch, so that it never meets what the tenant left behind there.
+        """
+        return f"tenantry_{self.tenant_hash}" + (f"_e{self.epoch}" if self.epoch > 1 else "")
 
 
 def namespace_name(template: str, identity: TenantIdentity) -> str:
-    """The target namespace: the template filled in, cut to 56 characters, ended by `-` and 6 hash characters."""
+    """The target namespace: the template filled in, cut to 56 characters, ended by `-` and 6 hash characters.
+
+    After a move the epoch is before those, so that it never meets what the tenant left behind there.
+    """
+    epoch = f"-e{identity.epoch}" if identity.epoch > 1 else ""
     stem = template.format(workspace=identity.workspace, tenant=identity.name)
-    stem = stem.lstrip("-")[:MAX_NAMESPACE_STEM].rstrip("-")
-    return f"{stem}-{identity.tenant_hash[:SHORT_HASH_LENGTH]}"
+    stem = stem.lstrip("-")[: MAX_NAMESPACE_STEM - len(epoch)].rstrip("-")
+    return f"{stem}{epoch}-{identity.tenant_hash[:SHORT_HASH_LENGTH]}"
 
 
 def default_host(template: str, identity: TenantIdentity, domain: str) -> str:

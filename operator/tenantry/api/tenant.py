@@ -30,6 +30,7 @@ from tenantry.api.base import (
 from tenantry.api.conditions import Condition
 from tenantry.api.database import Database
 from tenantry.api.lifecycle import Deletion, Ephemeral, Rotation
+from tenantry.api.move import MoveStatus
 from tenantry.api.names import ANNOTATION_DRY_RUN, ANNOTATION_REQUESTED_AT, RESERVED_NAMESPACES, TENANT_FINALIZER
 from tenantry.api.preview import Preview
 from tenantry.api.resources import TENANTS, Ref
@@ -233,6 +234,7 @@ class TenantStatus(Model):
     binding: BindingStatus | None = None
     effective: EffectiveStatus | None = None
     preview: Preview | None = Field(None, description="While the annotation tenantry.io/dry-run holds a changed spec.")
+    move: MoveStatus | None = None
     last_handled_reconcile_at: str | None = None
 
 

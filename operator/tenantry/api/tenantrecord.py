@@ -9,6 +9,7 @@ from pydantic import Field
 
 from tenantry.api.base import AGE, Column, Duration, Kind, Model, ObjectMeta, ObjectName, ShortText, Text
 from tenantry.api.identity import TenantIdentity
+from tenantry.api.move import MovePhase, MoveStatus
 from tenantry.api.resources import TENANT_RECORDS
 
 Uid = Annotated[str, Field(max_length=64)]
@@ -68,6 +69,36 @@ class PinnedPlan(Model):
     was_ready: bool = Field(False, description="It was Ready when a rollout gave it this revision.")
 
 
+class Move(Model):
+    """A move under way: the new side. The old one is what the record pins, until the phase is Switched.
+
+    Attributes:
+        cluster: None where the tenant stays on its cluster.
+        database: None where its database stays on its server, or it has none of ours.
+    """
+
+    phase: MovePhase
+    epoch: Annotated[int, Field(ge=2)]
+    origin: Annotated[str, Field(max_length=512)] = Field("", description="The names of what it leaves.")
+    destination: Annotated[str, Field(max_length=512)] = Field(description="What was approved.")
+    cluster: PinnedCluster | None = None
+    database: PinnedDatabase | None = None
+    started_at: ShortText
+    write_stopped_at: ShortText | None = None
+
+
+class FormerSide(Model):
+    """What a move has left: of the side it came from, or of one that it never got to (Purging)."""
+
+    epoch: Annotated[int, Field(ge=1)]
+    state: RecordState = RecordState.DELETED
+    cluster: PinnedCluster | None = None
+    database: PinnedDatabase | None = None
+    left_at: ShortText
+    purge_after: ShortText
+    message: Text = Field("", description="What its purge waits for.")
+
+
 class TenantRecordSpec(Model):
     """All that must be known to find, keep or remove what a tenant has, also without the Tenant."""
 
@@ -83,6 +114,12 @@ class TenantRecordSpec(Model):
     database: PinnedDatabase
     plan: PinnedPlan | None = None
     deletion: PinnedDeletion = PinnedDeletion()
+    move: Move | None = Field(None, description="Where the tenant is moving to.")
+    former: Annotated[list[FormerSide], Field(max_length=32)] = Field(
+        default=[], description="What moves have left and is still to be destroyed."
+    )
+    last_move: MoveStatus | None = Field(None, description="How the last move ended.")
+    move_failed: Text = Field("", description="Why the last move was rolled back; a new one needs a new approval.")
     held_since: ShortText | None = Field(
         None, description="Since when the deletion waits for somebody to confirm or abort it."
     )
@@ -142,6 +179,8 @@ KIND: Final = Kind(
         Column("Database", ".spec.database.name", priority=1),
         Column("Server", ".spec.database.server", priority=1),
         Column("Purge-After", ".spec.purgeAfter"),
+        Column("Move", ".spec.move.phase"),
+        Column("Left-Until", ".spec.former[*].purgeAfter", priority=1),
         Column("Message", ".spec.message", priority=1),
         AGE,
     ),

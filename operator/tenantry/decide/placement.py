@@ -88,22 +88,11 @@ def check_use(cluster: Cluster, workspace_labels: Mapping[str, str]) -> None:
         )
 
 
-def check_unmoved(placement: Placement | None, pinned: Cluster) -> None:
-    """That the spec still means the cluster the tenant lives on.
-
-    Raises:
-        Terminal: MoveNotSupported.
-    """
+def means(placement: Placement | None, cluster: Cluster) -> bool:
+    """Whether a placement is content with a cluster; without one, with any."""
     if placement is None:
-        return
-    moved = placement.cluster != pinned.name if placement.cluster is not None else not _fits(placement, pinned)
-    if moved:
-        raise Terminal(
-            ConditionType.PLACED,
-            Reason.MOVE_NOT_SUPPORTED,
-            f"spec.placement no longer means cluster {pinned.name!r}, where this tenant lives, and moving is not "
-            "supported yet; set it back",
-        )
+        return True
+    return placement.cluster == cluster.name if placement.cluster is not None else _fits(placement, cluster)
 
 
 def _by_name(name: str, workspace_labels: Mapping[str, str], candidates: Sequence[Candidate]) -> Cluster:

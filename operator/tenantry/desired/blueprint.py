@@ -54,6 +54,7 @@ class Blueprint:
         database_cidrs: Where the tenant's database is; empty for a tenant without one.
         plan: Which content of which plan `effective` was made from, as its record says.
         dedicated: The database has a server of its own in the namespace.
+        arriving: It is being moved there and does not live there yet.
     """
 
     identity: TenantIdentity
@@ -68,6 +69,7 @@ class Blueprint:
     database_cidrs: tuple[str, ...] = ()
     plan: PinnedPlan | None = None
     dedicated: bool = False
+    arriving: bool = False
 
     @property
     def serves(self) -> bool:

@@ -9,6 +9,7 @@ from pydantic import ValidationError
 
 from tenantry.api.names import (
     ANNOTATION_ACTIVITY,
+    ANNOTATION_ARRIVING,
     ANNOTATION_HOSTS,
     ANNOTATION_IMAGE_PULL_POLICY,
     ANNOTATION_INCARNATION,
@@ -45,6 +46,7 @@ def namespace(blueprint: Blueprint, activity: str | None = None) -> dict[str, An
             ANNOTATION_INCARNATION: str(blueprint.identity.incarnation),
             **({ANNOTATION_PLAN_REVISION: plan_text(blueprint.plan)} if blueprint.plan else {}),
             **({ANNOTATION_ACTIVITY: activity} if activity else {}),
+            **({ANNOTATION_ARRIVING: "true"} if blueprint.arriving else {}),
         },
     )
 

@@ -37,7 +37,7 @@ from tenantry.reconcile.database import DatabaseProvisioning, SharedDatabase
 from tenantry.reconcile.dedicated import AT_REST, DedicatedDatabase, is_dedicated
 from tenantry.reconcile.external import External, Source, is_copy, is_external, look_up, rotation_outcome, source
 from tenantry.reconcile.login import DatabaseLogin
-from tenantry.reconcile.namespace import ensure_namespace
+from tenantry.reconcile.namespace import ensure_namespace, put_right
 from tenantry.reconcile.placing import Placed
 from tenantry.reconcile.quiescence import mark_namespace
 from tenantry.reconcile.report import Report
@@ -137,7 +137,7 @@ class Build:
             await self._applier.prune([wanted, binding, *guards, quota, *gates, *own], namespace=blueprint.namespace)
         if must_settle(noted, self._activity) and not (self.trusted and note(self._activity) == noted):
             await Workloads(target, blueprint.namespace).settle(self._activity)
-            await self._note_activity()
+            await put_right(target, self._applier, namespace(blueprint, note(self._activity)))
         report.outcomes[ConditionType.NAMESPACE_READY] = self._quota_outcome(quota)
 
     @property
@@ -150,21 +150,6 @@ class Build:
         live = self._placed.target.live.get(Ref(NAMESPACES, "", self._blueprint.namespace)) or {}
         annotations: dict[str, str] = live.get("metadata", {}).get("annotations") or {}
         return OFF if ANNOTATION_STATE in annotations else annotations.get(ANNOTATION_ACTIVITY)
-
-    async def _note_activity(self) -> None:
-        """The note on the namespace, as it is to be from now on."""
-        target, wanted = self._placed.target, note(self._activity)
-        live = await self._applier.apply(namespace(self._blueprint, wanted))
-        metadata = live["metadata"]
-        if wanted is not None or ANNOTATION_ACTIVITY not in (metadata.get("annotations") or {}):
-            return
-        # Of a tenant that began as switched off: what the namespace was made with, by POST, no apply takes away.
-        ref = Ref(NAMESPACES, "", metadata["name"])
-        patch = {
-            "metadata": {"resourceVersion": metadata["resourceVersion"], "annotations": {ANNOTATION_ACTIVITY: None}}
-        }
-        with target.writing(ref):
-            target.live.observe(await target.kube.merge_patch(ref, patch))
 
     async def _revive(self) -> None:
         """Take off the namespace that the tenant was deleted: after it was noted what that has brought to zero."""

@@ -11,11 +11,13 @@ from tenantry.api.resources import TENANT_RECORDS, Ref
 from tenantry.api.tenant import Tenant
 from tenantry.api.tenantrecord import PinnedDeletion, RecordState, TenantRecord
 from tenantry.decide.conditions import Outcome
-from tenantry.decide.deletion import departure, pinned_deletion, safer
+from tenantry.decide.deletion import departure, pinned_deletion, safer, time_text
 from tenantry.decide.halt import Halt, Terminal, Waiting
 from tenantry.decide.merging import merge_patch
+from tenantry.decide.move import rolled_back
 from tenantry.ports import ConflictError, KubeError, NotFoundError
 from tenantry.reconcile.holding import Holding, SettlingError, ends_by_itself
+from tenantry.reconcile.ledger import others_of
 from tenantry.reconcile.memory import Memory
 from tenantry.reconcile.placing import usable_target
 from tenantry.reconcile.purge import purge
@@ -129,6 +131,7 @@ class Deletion:
             "deletion": pinned.model_dump(by_alias=True, mode="json"),
             "message": "",
             **self._last_spec(tenant, record),
+            **rolled_back(record.spec, time_text(now)),
         }
         if ends_by_itself(tenant, now):
             change["expired"] = True
@@ -172,11 +175,11 @@ class Deletion:
         """The person said so for this very object, and the cluster or the server is not there."""
         if tenant.metadata.annotations.get(ANNOTATION_FORCE_ORPHAN) != tenant.metadata.uid:
             return False
-        target = self._world.targets.get(record.spec.cluster.name)
-        if target is None or not target.availability.ok:
-            return True
-        server = self._world.servers.get(record.spec.database.server)
-        return bool(record.spec.database.server) and (server is None or not server.availability.ok)
+        clusters, databases = others_of(record.spec)
+        targets = [self._world.targets.get(each.name) for each in (record.spec.cluster, *clusters)]
+        names = [each.server for each in (record.spec.database, *databases) if each.server]
+        servers = [self._world.servers.get(name) for name in names]
+        return any(each is None or not each.availability.ok for each in (*targets, *servers))
 
     async def _orphan(self, record: TenantRecord, why: str) -> TenantRecord:
         pinned = record.spec
@@ -198,8 +201,8 @@ class Deletion:
     async def _abort(self, tenant: Tenant, record: TenantRecord | None) -> None:
         """Let the Tenant go and touch nothing: what it has runs on, and who applies it again has it back."""
         if record is not None:
-            change = {"state": RecordState.RETAINED.value, "heldSince": None}
-            await swap(self._world, record, {**change, **self._last_spec(tenant, record)})
+            change = {"state": RecordState.RETAINED.value, "heldSince": None, **self._last_spec(tenant, record)}
+            await swap(self._world, record, {**change, **rolled_back(record.spec, time_text(self._world.clock.now()))})
         self._tell(tenant, Reason.RETAINED, "its deletion was aborted: what it has runs on without being managed")
         await self._let_go(tenant)
 

@@ -7,13 +7,25 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from tenantry.api.resources import TENANTS, Ref
-from tenantry.api.tenantrecord import PinnedPlan, RecordState, TenantRecord
+from tenantry.api.tenantrecord import (
+    PinnedCluster,
+    PinnedDatabase,
+    PinnedPlan,
+    RecordState,
+    TenantRecord,
+    TenantRecordSpec,
+)
 from tenantry.ports import Json
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """What of a record is asked for often."""
+    """What of a record is asked for often.
+
+    Attributes:
+        clusters: Ids by name: where the tenant lives, where it moves to, and where moves have left something.
+        servers: As `clusters`, of its databases.
+    """
 
     record: str
     tenant: Ref
@@ -22,9 +34,9 @@ class Entry:
     incarnation: int
     tenant_hash: str
     cluster: str
-    cluster_id: str
     server: str
-    server_id: str
+    clusters: Mapping[str, str]
+    servers: Mapping[str, str]
     namespace: str
     plan: PinnedPlan | None
     state: str
@@ -44,9 +56,9 @@ class Entry:
             incarnation=spec.incarnation,
             tenant_hash=record.identity.tenant_hash,
             cluster=spec.cluster.name,
-            cluster_id=spec.cluster.id,
             server=spec.database.server,
-            server_id=spec.database.id,
+            clusters={each.name: each.id for each in (*others_of(spec)[0], spec.cluster)},
+            servers={each.server: each.id for each in (*others_of(spec)[1], spec.database) if each.server},
             namespace=spec.cluster.namespace,
             plan=spec.plan,
             state=spec.state,
@@ -90,11 +102,11 @@ class Ledger:
         self._count(entry, 1)
 
     def tenants_on_cluster(self, cluster: str) -> int:
-        """How many records are pinned to a Cluster, in whatever state."""
+        """How many records have something on a Cluster, in whatever state."""
         return self._on_cluster[cluster]
 
     def tenants_on_server(self, server: str) -> int:
-        """How many records are pinned to a DatabaseServer, in whatever state."""
+        """How many records have something on a DatabaseServer, in whatever state."""
         return self._on_server[server]
 
     def entry(self, record: str) -> Entry | None:
@@ -111,11 +123,11 @@ class Ledger:
 
     def cluster_ids(self, cluster: str) -> set[str]:
         """The cluster ids that records have pinned under a Cluster's name."""
-        return {entry.cluster_id for entry in self._entries.values() if entry.cluster == cluster}
+        return {entry.clusters[cluster] for entry in self._entries.values() if cluster in entry.clusters}
 
     def server_ids(self, server: str) -> set[str]:
         """The system identifiers that records have pinned under a DatabaseServer's name."""
-        return {entry.server_id for entry in self._entries.values() if entry.server == server}
+        return {entry.servers[server] for entry in self._entries.values() if server in entry.servers}
 
     def by_hash(self, tenant_hash: str) -> Entry | None:
         """The entry of a tenant hash."""
@@ -151,6 +163,16 @@ class Ledger:
         return next((why[tenant] for why in self._awaited.values() if tenant in why), None)
 
     def _count(self, entry: Entry, by: int) -> None:
-        self._on_cluster[entry.cluster] += by
-        if entry.server:
-            self._on_server[entry.server] += by
+        for cluster in entry.clusters:
+            self._on_cluster[cluster] += by
+        for server in entry.servers:
+            self._on_server[server] += by
+
+
+def others_of(spec: TenantRecordSpec) -> tuple[list[PinnedCluster], list[PinnedDatabase]]:
+    """Where else than at its place a record says that a tenant has something, or will have."""
+    clusters, databases = [side.cluster for side in spec.former], [side.database for side in spec.former]
+    if spec.move is not None:
+        clusters.append(spec.move.cluster)
+        databases.append(spec.move.database)
+    return [each for each in clusters if each is not None], [each for each in databases if each is not None]

@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from tenantry.api.conditions import ConditionType, Reason
 from tenantry.api.identity import TenantIdentity
-from tenantry.api.names import LABEL_MANAGEMENT_ID, LABEL_TENANT_HASH, RESERVED_NAMESPACES
+from tenantry.api.names import (
+    ANNOTATION_ACTIVITY,
+    ANNOTATION_ARRIVING,
+    LABEL_MANAGEMENT_ID,
+    LABEL_TENANT_HASH,
+    RESERVED_NAMESPACES,
+)
 from tenantry.api.resources import NAMESPACES, Ref
 from tenantry.decide.drift import with_desired_hash
 from tenantry.decide.halt import Terminal, Waiting
@@ -13,6 +19,7 @@ from tenantry.ports import AlreadyExistsError, Json, Target
 from tenantry.reconcile.apply import Applier
 
 TERMINATING_RETRY = 5.0
+FOR_A_TIME = (ANNOTATION_ACTIVITY, ANNOTATION_ARRIVING)
 
 
 def check_name(name: str) -> None:
@@ -52,8 +59,29 @@ async def ensure_namespace(target: Target, applier: Applier, identity: TenantIde
             return True
     else:
         _check(live, identity)
-    await applier.apply(body)
+    await put_right(target, applier, body)
     return False
+
+
+async def put_right(target: Target, applier: Applier, body: Json) -> None:
+    """Apply a namespace that is there, and take off what is on it only for a time.
+
+    What a POST has set stays with the POST's field manager, so that an apply without it does not take it off.
+
+    Raises:
+        Terminal: as `Applier.apply`.
+        ConflictError: somebody else changed it meanwhile.
+    """
+    live = await applier.apply(body)
+    wanted, metadata = body["metadata"]["annotations"], live["metadata"]
+    over = [name for name in FOR_A_TIME if name in (metadata.get("annotations") or {}) and name not in wanted]
+    if not over:
+        return
+    ref = Ref(NAMESPACES, "", metadata["name"])
+    version = {"uid": metadata["uid"], "resourceVersion": metadata["resourceVersion"]}
+    with target.writing(ref):
+        patch = {"metadata": {**version, "annotations": dict.fromkeys(over)}}
+        target.live.observe(await target.kube.merge_patch(ref, patch))
 
 
 def _check(live: Json, identity: TenantIdentity) -> None:

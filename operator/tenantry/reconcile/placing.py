@@ -18,7 +18,7 @@ from tenantry.decide.dedicated import not_described
 from tenantry.decide.effective import effective
 from tenantry.decide.halt import Terminal, Waiting
 from tenantry.decide.hosts import pinned_default_host
-from tenantry.decide.placement import Candidate, check_unmoved, check_use, place
+from tenantry.decide.placement import Candidate, check_use, place
 from tenantry.ports import Target
 from tenantry.reconcile.database import choose_server
 from tenantry.reconcile.external import MODE as EXTERNAL
@@ -91,7 +91,6 @@ class Placing:
         record = await self._terms.pin(record, terms, mixed.deletion)
         cluster = self._cluster(record.spec.cluster.name)
         check_use(cluster, workspace.labels)
-        check_unmoved(tenant.spec.placement, cluster)
         record = await self._check_database(tenant, cluster, workspace, record, mixed)
         target = usable_target(world, record)
         return Placed(record.identity, terms, mixed, record, cluster, target)
@@ -107,17 +106,7 @@ class Placing:
         world, mixed = self._world, wanted.effective
         if (record := find_record(world, identity)) is not None:
             return record
-        clusters = [Cluster.model_validate(body) for body in world.live.all(CLUSTERS)]
-        candidates = [
-            Candidate(
-                cluster,
-                world.ledger.tenants_on_cluster(cluster.name),
-                available=(target := world.targets.get(cluster.name)) is not None and target.availability.ok,
-            )
-            for cluster in clusters
-            if not cluster.metadata.deletion_timestamp
-        ]
-        cluster = place(tenant.spec.placement, workspace.labels, candidates, tenant.spec.environment)
+        cluster = place(tenant.spec.placement, workspace.labels, candidates(world), tenant.spec.environment)
         chosen = available_target(world, cluster.name)
         namespace = namespace_name(cluster.spec.namespace_template, identity)
         check_name(namespace)
@@ -165,19 +154,17 @@ class Placing:
     ) -> TenantRecord:
         """That the spec still means the database the tenant has; one that has none may get one.
 
-        One that is somebody else's may be let go of: nothing of it is lost by that.
+        One that is somebody else's may be let go of: nothing of it is lost by that. Another server is a move: see
+        `reconcile.moving`.
 
         Raises:
             Terminal: MoveNotSupported.
         """
         pinned = record.spec.database
-        shared = tenant.spec.database.shared
-        if tenant.spec.database.mode is None:
-            return record  # the plan's default of that time is pinned: another default moves and makes nothing
-        if mixed.mode == pinned.mode:
-            if shared is not None and shared.server is not None and shared.server != pinned.server:
-                raise _database_moved(f"spec.database.shared.server: {shared.server!r} is not {pinned.server!r}, where")
-            return record
+        if tenant.spec.database.mode is None or mixed.mode == pinned.mode or record.spec.move is not None:
+            return (
+                record  # without a mode the plan's default of that time is pinned: another one moves and makes nothing
+            )
         if pinned.mode != "None" and not (pinned.mode == EXTERNAL and mixed.mode == "None"):
             raise _database_moved(
                 f"spec.database.mode: {mixed.mode} is not {pinned.mode}, in which", pinned.mode, mixed.mode
@@ -227,8 +214,22 @@ def _database_moved(what: str, pinned: str = "", mode: str = "") -> Terminal:
     return Terminal(
         ConditionType.DATABASE_READY,
         Reason.MOVE_NOT_SUPPORTED,
-        f"{what} this tenant's data is, and moving a database is not supported yet; set it back{way}",
+        f"{what} this tenant's data is, and one mode can't become another; set it back{way}",
     )
+
+
+def candidates(world: World) -> list[Candidate]:
+    """The clusters on which a tenant may be placed."""
+    clusters = [Cluster.model_validate(body) for body in world.live.all(CLUSTERS)]
+    return [
+        Candidate(
+            cluster,
+            world.ledger.tenants_on_cluster(cluster.name),
+            available=(target := world.targets.get(cluster.name)) is not None and target.availability.ok,
+        )
+        for cluster in clusters
+        if not cluster.metadata.deletion_timestamp
+    ]
 
 
 def available_target(world: World, name: str) -> Target:

@@ -6,11 +6,12 @@ import logging
 from typing import Final
 
 from tenantry.api.conditions import ConditionType, Reason
-from tenantry.api.names import ANNOTATION_PURGE_AFTER, CLAIM_HOST, LABEL_CLAIM, SYSTEM_NAMESPACE
+from tenantry.api.names import ANNOTATION_PURGE_AFTER, CLAIM_HOST, LABEL_CLAIM, STATE_LEFT, SYSTEM_NAMESPACE
 from tenantry.api.resources import CONFIG_MAPS, NAMESPACES, Ref
-from tenantry.api.tenantrecord import RecordState, TenantRecord
+from tenantry.api.tenantrecord import FormerSide, RecordState, TenantRecord
 from tenantry.decide.deletion import parse_time
 from tenantry.decide.halt import Waiting
+from tenantry.decide.move import side_spec
 from tenantry.desired.stamp import bears_stamp
 from tenantry.ports import DatabaseError, Json, Target
 from tenantry.reconcile.contention import hosts_on
@@ -68,10 +69,39 @@ async def purge(world: World, record: TenantRecord) -> TenantRecord:
     """
     if record.spec.state != RecordState.PURGING:
         record = await swap(world, record, {"state": RecordState.PURGING.value})
+    for side in record.spec.former:
+        await purge_side(world, record, side)
+    await _take_down(world, record, RecordState.PURGING, hosts=True)
+    return record
+
+
+def side_record(record: TenantRecord, side: FormerSide) -> TenantRecord:
+    """A record of nothing but a side that a move has left."""
+    return TenantRecord(metadata=record.metadata, spec=side_spec(record.spec, side))
+
+
+async def purge_side(world: World, record: TenantRecord, side: FormerSide) -> None:
+    """Remove what a move has left, once the record says that it is Purging; what else the tenant has is not touched.
+
+    Raises:
+        Waiting: for what is still there, or can't be reached.
+        KubeError: of the target.
+    """
+    part = side_record(record, side)
+    if side.cluster is None:
+        await _mark_database(world, part)
+        await _drop_database(world, part)
+        return
+    others = [each.cluster for each in record.spec.former if each != side]
+    elsewhere = {cluster.name for cluster in (record.spec.cluster, *others) if cluster is not None}
+    await _take_down(world, part, STATE_LEFT, hosts=side.cluster.name not in elsewhere)
+
+
+async def _take_down(world: World, record: TenantRecord, state: RecordState | str, *, hosts: bool) -> None:
     target = usable_target(world, record)
     live = await read_namespace(target, record)
     if live is not None and not live["metadata"].get("deletionTimestamp") and not record.spec.cluster.adopted:
-        live = await mark_namespace(target, record, live, RecordState.PURGING)
+        live = await mark_namespace(target, record, live, state)
     await _mark_database(world, record)
     await _delete_namespace(target, record, live)
     await _drop_database(world, record)
@@ -82,9 +112,8 @@ async def purge(world: World, record: TenantRecord) -> TenantRecord:
             f"the namespace {record.spec.cluster.namespace!r} is being deleted on the target{blocked_by(live)}",
             retry_after=GONE_RETRY,
         )
-    if await _release_hosts(target, record):
+    if hosts and await _release_hosts(target, record):
         world.contention.freed(hosts_on(target.name), world.wake.wake)
-    return record
 
 
 async def _delete_namespace(target: Target, record: TenantRecord, live: Json | None) -> None:

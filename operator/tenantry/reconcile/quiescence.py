@@ -34,11 +34,11 @@ async def quiesce(world: World, target: Target, record: TenantRecord) -> None:
         Waiting: for the database server.
         KubeError: of the target.
     """
-    await _quiesce_namespace(world, target, record)
+    await quiesce_namespace(world, target, record)
     await park_database(world, record)
 
 
-async def mark_namespace(target: Target, record: TenantRecord, live: Json, state: RecordState) -> Json:
+async def mark_namespace(target: Target, record: TenantRecord, live: Json, state: RecordState | str) -> Json:
     """Write the state on the namespace, if nobody changed it since it was read: a lost record is rebuilt from there.
 
     Raises:
@@ -46,7 +46,7 @@ async def mark_namespace(target: Target, record: TenantRecord, live: Json, state
     """
     active = state == RecordState.ACTIVE
     wanted = {
-        ANNOTATION_STATE: None if active else state.value,
+        ANNOTATION_STATE: None if active else str(state),
         ANNOTATION_DELETED_AT: None if active else record.spec.deleted_at,
         ANNOTATION_PURGE_AFTER: None if active else record.spec.purge_after,
     }
@@ -79,12 +79,28 @@ async def read_namespace(target: Target, record: TenantRecord) -> Json | None:
     return live
 
 
-async def _quiesce_namespace(world: World, target: Target, record: TenantRecord) -> None:
+async def quiesce_namespace(
+    world: World, target: Target, record: TenantRecord, state: RecordState | str = RecordState.DELETED
+) -> None:
+    """The namespace's part of `quiesce`.
+
+    Raises:
+        KubeError: of the target.
+    """
     live = await read_namespace(target, record)
     if live is None or live["metadata"].get("deletionTimestamp"):
         return
+    await mark_namespace(target, record, live, state)
+    await bring_to_rest(world, target, record)
+
+
+async def bring_to_rest(world: World, target: Target, record: TenantRecord) -> None:
+    """Nothing in a tenant's namespace runs, answers or gets in any more; the mark on it says that this is our doing.
+
+    Raises:
+        KubeError: of the target.
+    """
     namespace = record.spec.cluster.namespace
-    await mark_namespace(target, record, live, RecordState.DELETED)
     applier = Applier(target, record.identity, world.clock)
     binding = operator_binding(record.identity, namespace)
     if target.live.get(ref_of(binding)) is None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -22,6 +22,7 @@ from tenantry.api.names import (
 from tenantry.api.resources import CLUSTERS, DATABASE_SERVERS, TENANT_PLANS, TENANT_RECORDS, Ref
 from tenantry.api.tenant import Tenant, TenantSpec
 from tenantry.api.tenantrecord import (
+    FormerSide,
     PinnedCluster,
     PinnedDatabase,
     PinnedDeletion,
@@ -55,12 +56,14 @@ class Pins:
     Attributes:
         deletion: What is to happen at its deletion; the default where that is not known.
         plan: Which plan and revision; None where that is not known.
+        former: What moves have left, as far as it was found.
     """
 
     cluster: PinnedCluster
     database: PinnedDatabase
     deletion: PinnedDeletion = field(default_factory=PinnedDeletion)
     plan: PinnedPlan | None = None
+    former: Sequence[FormerSide] = ()
 
 
 def record_ref(identity: TenantIdentity) -> Ref:
@@ -115,6 +118,7 @@ async def create_record(
         purge_after=fate.purge_after,
         last_spec=spec_document(applied) if applied else None,
         last_generation=applied.metadata.generation if applied else None,
+        former=list(pins.former),
     )
     body: Json = {
         "apiVersion": TENANT_RECORDS.api_version,

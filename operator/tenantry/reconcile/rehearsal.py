@@ -15,6 +15,8 @@ from tenantry.ports import (
     Access,
     Availability,
     ClusterFacts,
+    Copied,
+    DatabaseCopier,
     Json,
     Kube,
     LiveObjects,
@@ -26,6 +28,7 @@ from tenantry.ports import (
     Target,
     Targets,
     Tunnel,
+    WantedDatabase,
 )
 from tenantry.reconcile.ledger import Ledger
 from tenantry.reconcile.overlay import Overlay, RehearsedKube, RehearsedLive
@@ -66,6 +69,7 @@ class Rehearsal:
             token=world.token,
             certificate=world.certificate,
             jitter=world.jitter,
+            copier=_NoCopier(world.copier),
             rehearsal=True,
         )
 
@@ -219,6 +223,27 @@ class _FixedLedger(Ledger):
 
     def await_records(self, cluster: str, why: Mapping[Ref, str]) -> None:
         """Nothing is found out."""
+
+
+class _NoCopier:
+    """Implements `tenantry.ports.DatabaseCopier`: says whether it could."""
+
+    def __init__(self, inner: DatabaseCopier) -> None:
+        self._inner = inner
+
+    async def check(self, source: Server, destination: Server) -> None:
+        """See `DatabaseCopier`."""
+        await self._inner.check(source, destination)
+
+    async def is_empty(self, destination: Server, wanted: WantedDatabase) -> bool:
+        """See `DatabaseCopier`: a rehearsal has no part in a move that is under way."""
+        raise NotImplementedError("a rehearsal copies nothing")
+
+    async def copy(
+        self, source: Server, old: WantedDatabase, destination: Server, new: WantedDatabase, password: str
+    ) -> Copied:
+        """See `DatabaseCopier`: a rehearsal has no part in a move that is under way."""
+        raise NotImplementedError("a rehearsal copies nothing")
 
 
 class _Silent:

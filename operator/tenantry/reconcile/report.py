@@ -35,6 +35,7 @@ class Report:
 
     Attributes:
         outcomes: One a concern, in the order in which they are told.
+        move: How far a move is, or how the last one ended.
         retry: Something transient happened.
 
     Args:
@@ -66,6 +67,7 @@ class Report:
         self._note = _kept_note(tenant, self._generation)
         self._unanswered = False
         self.outcomes = outcomes
+        self.move = tenant.status.move
         self.retry = False
 
     def placed(self, placed: Placed) -> None:
@@ -216,6 +218,7 @@ class Report:
                 quota=dict(placed.effective.quota),
             ),
             preview=self._preview,
+            move=self.move,
             last_handled_reconcile_at=tenant.requested_at,
         )
 

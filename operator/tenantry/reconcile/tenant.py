@@ -12,25 +12,22 @@ from tenantry.api.resources import TENANT_RECORDS, Ref
 from tenantry.api.tenant import Tenant
 from tenantry.decide.conditions import GOOD, PENDING, Outcome
 from tenantry.decide.halt import Halt, Terminal
-from tenantry.decide.hosts import is_under, wanted_hosts
 from tenantry.decide.rollout import Health
-from tenantry.desired.blueprint import Blueprint
 from tenantry.ports import ConflictError, KubeError
 from tenantry.reconcile.applied import Hold, hold_of, note_applied, note_suspended
 from tenantry.reconcile.build import Build
 from tenantry.reconcile.contention import LACKS_ROOM, ROOM, hosts_on
 from tenantry.reconcile.database import SharedDatabase, pinned_database
-from tenantry.reconcile.dedicated import is_dedicated
 from tenantry.reconcile.deletion import Deletion
-from tenantry.reconcile.environment import gather_env
 from tenantry.reconcile.holding import expiry_of
-from tenantry.reconcile.hosts import ClaimedHosts, HostClaims
 from tenantry.reconcile.ingress import IngressReadiness
 from tenantry.reconcile.memory import Memory
+from tenantry.reconcile.moving import Moving
 from tenantry.reconcile.placing import Placed, Placing
 from tenantry.reconcile.preview import preview
 from tenantry.reconcile.report import Report
 from tenantry.reconcile.result import Result
+from tenantry.reconcile.serving import blueprint_of, claim_hosts, host_claims
 from tenantry.reconcile.workspace import find_workspace
 from tenantry.reconcile.world import World
 
@@ -68,6 +65,7 @@ class TenantReconciler:
     def __init__(self, world: World, memory: Memory) -> None:
         self._world = world
         self._placing = Placing(world)
+        self._moving = Moving(world)
         self._memory = memory
         self._deletion = Deletion(world, memory)
         self._ingress = IngressReadiness(world.clock)
@@ -86,8 +84,10 @@ class TenantReconciler:
         revision = before.plan.revision if before is not None and before.plan is not None else ""
         hold = hold_of(self._world, tenant)
         if tenant.deleting:
+            record = self._world.ledger.record_of(key) or ""
             self._judge(key, revision, Health.IDLE)
-            self._verified.pop(self._world.ledger.record_of(key) or "", None)
+            self._verified.pop(record, None)
+            await self._moving.forget(record)
             return await self._deletion.reconcile(hold.applied if hold and hold.applied else tenant)
         return await self._look_after(tenant, hold, revision)
 
@@ -163,24 +163,18 @@ class TenantReconciler:
             await self._add_finalizer(tenant)
         await report.write_first()
         placed = replace(placed, record=await note_applied(world, tenant, placed.record))
-        claims = HostClaims(placed.target, placed.identity, world.dns, default_host=_sheltered_host(placed))
-        hosts = await self._claim_hosts(tenant, placed, claims)
-        env = gather_env(world.live, tenant, placed.effective)
+        # A rehearsal says that a move would begin; one that is under way is none of its business.
+        moving = not world.rehearsal or placed.record.spec.move is None
+        here = await self._moving.advance(tenant, workspace, placed, report) if moving else placed
+        if here is not placed:
+            self._verified.pop(placed.record.name, None)  # it was at rest, whatever was seen of it before
+        if here is None:
+            return
+        placed = here
+        claims = host_claims(world, placed)
+        hosts = await claim_hosts(tenant, placed, claims)
         shared, database_halt = self._database(placed, workspace.labels)
-        blueprint = Blueprint(
-            identity=placed.identity,
-            namespace=placed.record.spec.cluster.namespace,
-            cluster_name=placed.cluster.name,
-            cluster=placed.cluster.spec,
-            spec=tenant.spec,
-            effective=placed.effective,
-            hosts=hosts.served,
-            env=env,
-            database_port=shared.server.endpoint.port if shared else None,
-            database_cidrs=shared.cidrs if shared else (),
-            plan=placed.terms.pin,
-            dedicated=is_dedicated(placed.record),
-        )
+        blueprint = blueprint_of(world, tenant, placed, hosts, shared)
         report.serves(blueprint)
         build = Build(world, placed, blueprint, shared, tenant)
         verified = self._verified.get(placed.record.name)
@@ -205,15 +199,8 @@ class TenantReconciler:
                 world.contention.freed(hosts_on(placed.cluster.name), world.wake.wake)
         trouble = released if hosts.outcome.status is True else hosts.outcome
         report.outcomes[ConditionType.INGRESS_READY] = await self._ingress.outcome(placed.target, blueprint, trouble)
-
-    async def _claim_hosts(self, tenant: Tenant, placed: Placed, claims: HostClaims) -> ClaimedHosts:
-        if placed.cluster.spec.ingress is None:
-            return ClaimedHosts((), GOOD)
-        # Claimed also while spec.ingress.enabled is false: a host is the tenant's until it is taken out or purged.
-        wishes, refusals = wanted_hosts(
-            placed.record.spec.cluster.host, tenant.spec.domains, placed.cluster.spec, placed.plan
-        )
-        return await claims.claim(wishes, refusals)
+        if moving:
+            await self._moving.finish(tenant, placed, report)
 
     def _database(self, placed: Placed, labels: dict[str, str]) -> tuple[SharedDatabase | None, Halt | None]:
         if placed.record.spec.database.mode != "Shared":
@@ -268,9 +255,3 @@ class TenantReconciler:
         if expiry is not None:
             times.append(max(0.0, (expiry - self._world.clock.now()).total_seconds()))
         return Result(requeue_after=min(times))
-
-
-def _sheltered_host(placed: Placed) -> str:
-    """The default host if it is under the cluster's domain, where nobody can claim a wildcard; else nothing."""
-    host, domain = placed.record.spec.cluster.host, placed.cluster.spec.domain
-    return host if domain is not None and is_under(host, domain) else ""

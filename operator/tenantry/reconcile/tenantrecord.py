@@ -14,6 +14,7 @@ from tenantry.decide.deletion import departure, parse_time
 from tenantry.decide.halt import Halt, Waiting
 from tenantry.desired.stamp import bears_stamp
 from tenantry.ports import ConflictError, DatabaseError, Json, KubeError, NotFoundError
+from tenantry.reconcile.leftsides import LeftSides
 from tenantry.reconcile.memory import Memory
 from tenantry.reconcile.placing import usable_target
 from tenantry.reconcile.purge import check_due, purge
@@ -35,12 +36,19 @@ class TenantRecordReconciler:
         self._world = world
         self._memory = memory
         self._purges: list[float] = []
+        self._left = LeftSides(world, self._purge_slot)
 
     async def reconcile(self, key: Ref) -> Result:
         """One pass over one TenantRecord."""
         record = find_named(self._world, key)
-        if record is None or await self._has_tenant(record):
+        if record is None:
             return Result()
+        record, again = await self._left.look_after(record)
+        if await self._has_tenant(record):
+            return Result(requeue_after=again)
+        return _sooner(await self._alone(record), again)
+
+    async def _alone(self, record: TenantRecord) -> Result:
         try:
             return await self._look_after(record)
         except Halt as halt:
@@ -70,7 +78,7 @@ class TenantRecordReconciler:
 
     async def _abandoned(self, record: TenantRecord) -> Result:
         world = self._world
-        empty = await self._is_empty(record)
+        empty = False if record.spec.former or record.spec.move is not None else await self._is_empty(record)
         if empty is None:
             return Result(retry=True)
         if empty:
@@ -223,6 +231,14 @@ class TenantRecordReconciler:
         except NotFoundError:
             return False
         return bool(body["metadata"]["uid"] == record.spec.tenant_uid)
+
+
+def _sooner(result: Result, seconds: float | None) -> Result:
+    """The same, but looked at again no later than after these seconds."""
+    if seconds is None or result.retry:
+        return result
+    again = result.requeue_after
+    return Result(requeue_after=seconds if again is None else min(seconds, again))
 
 
 def _about(record: TenantRecord) -> dict[str, Any]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 
 from tenantry.api.base import AllowedWorkspaces
 from tenantry.api.cluster import Cluster
@@ -17,15 +19,24 @@ from tenantry.api.names import (
 )
 from tenantry.api.resources import CLUSTERS, CONFIG_MAPS, DATABASE_SERVERS, NAMESPACES, SECRETS, STATEFUL_SETS, Ref
 from tenantry.api.tenant import Tenant
-from tenantry.api.tenantrecord import PinnedCluster, PinnedDatabase, PinnedPlan, RecordState, TenantRecord
+from tenantry.api.tenantrecord import (
+    FormerSide,
+    PinnedCluster,
+    PinnedDatabase,
+    PinnedDeletion,
+    PinnedPlan,
+    RecordState,
+    TenantRecord,
+)
 from tenantry.decide.hosts import pinned_default_host
 from tenantry.decide.workspaces import allows
 from tenantry.desired.dedicated import DATABASE_ID_KEY
 from tenantry.desired.namespace import plan_of
 from tenantry.desired.stamp import bears_stamp
-from tenantry.ports import ClusterFacts, DatabaseError, Json, NotFoundError, Server, Target
+from tenantry.ports import ClusterFacts, DatabaseClaim, DatabaseError, Json, NotFoundError, Server, Target
 from tenantry.reconcile.external import is_copy
 from tenantry.reconcile.records import Fate, Pins, create_record
+from tenantry.reconcile.sidetraces import Claimed, Homes, epoch_of, is_home, left_namespace, merged
 from tenantry.reconcile.world import World
 
 MAX_INCARNATIONS = 8
@@ -46,14 +57,13 @@ class Traces:
     fate: Fate
     unreachable: tuple[str, ...]
     plan: PinnedPlan | None = None
+    former: tuple[FormerSide, ...] = ()
 
 
 async def search(world: World, identity: TenantIdentity) -> Traces:
     """Look for a tenant's stamp, of any incarnation, on every registered cluster and server."""
-    found: dict[int, PinnedCluster] = {}
-    fates: dict[int, Fate] = {}
-    plans: dict[int, PinnedPlan | None] = {}
-    databases: dict[int, PinnedDatabase] = {}
+    spaces: dict[int, list[tuple[PinnedCluster, Json]]] = {}
+    dedicated: dict[int, PinnedDatabase] = {}
     unreachable: list[str] = []
     incarnations = [replace(identity, incarnation=number) for number in range(1, MAX_INCARNATIONS + 1)]
     workspace = world.live.get(Ref(NAMESPACES, "", identity.workspace))  # may be gone by now
@@ -64,25 +74,68 @@ async def search(world: World, identity: TenantIdentity) -> Traces:
             unreachable.append(_shown(body, labels))
             continue
         for each in incarnations:
-            if (live := stamped_namespace(target, each)) is not None:
-                found[each.incarnation] = pinned_cluster(target, target.facts, body, live, each)
-                if (own := dedicated_trace(target, live, each)) is not None:
-                    databases[each.incarnation] = own
-                fates[each.incarnation], plans[each.incarnation] = fate_of(live), plan_of(live)
-    silent = await _search_servers(world, identity, incarnations, databases)
-    unreachable += [_shown(body, labels) for body in silent]
-    last = max([*found, *databases], default=identity.incarnation)
-    now = replace(identity, incarnation=last)
-    ending = last in fates and fates[last].state == RecordState.PURGING  # its database may be gone before its namespace
-    if last in found and last not in databases and not ending and await had_database(world, found[last], now):
+            for live in stamped_namespaces(target, each):
+                place = pinned_cluster(target, target.facts, body, live, replace(each, epoch=epoch_of(live)))
+                spaces.setdefault(each.incarnation, []).append((place, live))
+                if (own_server := dedicated_trace(target, live, each)) is not None:
+                    dedicated[each.incarnation] = own_server
+    claimed, silent = await _claimed(world, identity, incarnations, labels)
+    unreachable += silent
+    last = max([*(number for number, found in spaces.items() if _home(found)), *claimed], default=identity.incarnation)
+    now, own = replace(identity, incarnation=last), claimed.get(last, [])
+    traces = _traces(now, spaces.get(last, ()), own, world.clock.now())
+    if traces.database is None and last in dedicated:
+        traces = replace(traces, database=dedicated[last])
+    ending = traces.fate.state == RecordState.PURGING  # its database may be gone before its namespace
+    wanted = traces.cluster is not None and traces.database is None and not ending
+    if wanted and traces.cluster is not None and await had_database(world, traces.cluster, traces.identity):
         unreachable.append("the DatabaseServer of its database, which is not registered")
+    return replace(traces, unreachable=tuple(dict.fromkeys(unreachable)))
+
+
+async def _claimed(
+    world: World, identity: TenantIdentity, incarnations: Sequence[TenantIdentity], labels: dict[str, str]
+) -> tuple[dict[int, list[Claimed]], list[str]]:
+    """The databases by incarnation, and the servers that could not be asked, as they are shown."""
+    claimed: dict[int, list[Claimed]] = {}
+    silent: list[str] = []
+    for body in world.live.all(DATABASE_SERVERS):
+        server = world.servers.get(body["metadata"]["name"])
+        claims = await claims_on(server, identity) if server is not None and server.facts is not None else None
+        if server is None or server.facts is None or claims is None:
+            silent.append(_shown(body, labels))
+            continue
+        for each in incarnations:
+            for claim in claims.get(each.record, ()):
+                pinned = PinnedDatabase(
+                    mode="Shared", server=server.name, id=server.facts.system_identifier, name=claim.database
+                )
+                claimed.setdefault(each.incarnation, []).append(Claimed(pinned, claim))
+    return claimed, silent
+
+
+def _home(spaces: Sequence[tuple[PinnedCluster, Json]]) -> tuple[PinnedCluster, Json] | None:
+    """Where the tenant lives: of several namespaces the one of the highest epoch."""
+    return max((found for found in spaces if is_home(found[1])), key=lambda found: epoch_of(found[1]), default=None)
+
+
+def _traces(
+    identity: TenantIdentity, spaces: Sequence[tuple[PinnedCluster, Json]], claimed: Sequence[Claimed], now: datetime
+) -> Traces:
+    """What was found of one incarnation; where no namespace is its home, nobody can say of what the others are left."""
+    home, homes = _home(spaces), Homes.of(claimed, now)
+    place, live = home if home is not None else (None, None)
+    window = PinnedDeletion().window
+    left = [left_namespace(each, body, window, now) for each, body in spaces if home is not None and each != place]
+    epoch = max(epoch_of(live) if live is not None else 1, homes.epoch)
     return Traces(
-        now,
-        found.get(last),
-        databases.get(last),
-        fates.get(last, Fate()),
-        tuple(dict.fromkeys(unreachable)),
-        plans.get(last),
+        replace(identity, epoch=epoch),
+        place,
+        homes.database,
+        fate_of(live) if live is not None else Fate(),
+        (),
+        plan_of(live) if live is not None else None,
+        merged([*homes.former, *left]),
     )
 
 
@@ -124,7 +177,7 @@ async def had_database(world: World, cluster: PinnedCluster, identity: TenantIde
 async def record_of_traces(world: World, tenant: Tenant, traces: Traces, cluster: PinnedCluster) -> TenantRecord:
     """A lost record, made anew from what bears its stamps."""
     database = traces.database or PinnedDatabase(mode="None")
-    pins = Pins(cluster, database, plan=traces.plan)
+    pins = Pins(cluster, database, plan=traces.plan, former=traces.former)
     return await create_record(world, tenant.metadata.uid, traces.identity, pins, traces.fate)
 
 
@@ -170,16 +223,25 @@ def _shown(body: Json, labels: dict[str, str]) -> str:
 
 def stamped_namespace(target: Target, identity: TenantIdentity) -> Json | None:
     """The namespace that bears a tenant's stamp, as the watch has seen it."""
-    for live in target.live.of_tenant(identity.tenant_hash):
-        if live["kind"] == NAMESPACES.kind and bears_stamp(live, identity):
-            return live
-    return None
+    return max(filter(is_home, stamped_namespaces(target, identity)), key=epoch_of, default=None)
 
 
-async def claims_on(server: Server, identity: TenantIdentity) -> dict[str, str] | None:
-    """The databases that are claimed on a server, by record; None if the server does not answer."""
+def stamped_namespaces(target: Target, identity: TenantIdentity) -> list[Json]:
+    """All namespaces that bear it: one that moves have left, or have not reached, among them."""
+    return [
+        live
+        for live in target.live.of_tenant(identity.tenant_hash)
+        if live["kind"] == NAMESPACES.kind and bears_stamp(live, identity)
+    ]
+
+
+async def claims_on(server: Server, identity: TenantIdentity) -> dict[str, list[DatabaseClaim]] | None:
+    """What is claimed on a server, by record; None if the server does not answer."""
     try:
         claims = await server.admin.claims(identity.management_id)
     except DatabaseError:
         return None
-    return {claim.record: claim.database for claim in claims}
+    found: dict[str, list[DatabaseClaim]] = {}
+    for claim in claims:
+        found.setdefault(claim.record, []).append(claim)
+    return found

@@ -7,7 +7,19 @@ from dataclasses import dataclass, field
 
 from tenantry.decide.deletion import StopRule
 from tenantry.decide.rollout import Pace
-from tenantry.ports import Clock, Dns, Events, Kube, LiveObjects, OwnServers, ServerCertificate, Servers, Targets, Wake
+from tenantry.ports import (
+    Clock,
+    DatabaseCopier,
+    Dns,
+    Events,
+    Kube,
+    LiveObjects,
+    OwnServers,
+    ServerCertificate,
+    Servers,
+    Targets,
+    Wake,
+)
 from tenantry.reconcile.contention import Contention
 from tenantry.reconcile.endings import Endings
 from tenantry.reconcile.ledger import Ledger
@@ -66,6 +78,7 @@ class World:
     token: Callable[[], str]
     certificate: Callable[[Sequence[str]], ServerCertificate]
     jitter: Callable[[float], float]
+    copier: DatabaseCopier
     contention: Contention = field(default_factory=Contention)
     endings: Endings = field(default_factory=Endings)
     verdicts: Verdicts = field(default_factory=Verdicts)

@@ -18,6 +18,7 @@ from tenantry.adapters.kube.client import KubeClient
 from tenantry.adapters.kube.events import EventWriter
 from tenantry.adapters.kube.management import management_client
 from tenantry.adapters.kube.targets import TargetPool
+from tenantry.adapters.postgres.copying import PostgresCopier
 from tenantry.adapters.postgres.own import TunnelledServers
 from tenantry.adapters.postgres.servers import ServerPool
 from tenantry.api.resources import CLUSTERS, DATABASE_SERVERS, TENANT_PLANS, TENANT_RECORDS, TENANTS, Ref, Resource
@@ -139,6 +140,7 @@ class Operator:
             token=lambda: secrets.token_urlsafe(PASSWORD_BYTES),
             certificate=server_certificate,
             jitter=lambda seconds: seconds * random.uniform(0.9, 1.1),  # noqa: S311 - spreads load, guards nothing
+            copier=PostgresCopier(),
         )
         background = [
             asyncio.create_task(work, name=name)

@@ -56,17 +56,19 @@ class Waker:
         """See `Wake`."""
         for tenant in self._tenants():
             entry = self._ledger.of_tenant(tenant)
-            if entry is None or entry.cluster == name:
+            if entry is None or name in entry.clusters:
                 self._queue.add(tenant)
-        self._wake_leaving(lambda entry: entry.cluster == name)
+        self._wake_leaving(lambda entry: name in entry.clusters)
 
     def tenants_of_server(self, name: str) -> None:
         """See `Wake`."""
         for tenant in self._tenants():
             entry = self._ledger.of_tenant(tenant)
-            if entry is None or entry.server in ("", name):  # one without a database may wait for its first
+            if (
+                entry is None or not entry.server or name in entry.servers
+            ):  # one without a database may wait for its first
                 self._queue.add(tenant)
-        self._wake_leaving(lambda entry: entry.server == name)
+        self._wake_leaving(lambda entry: name in entry.servers)
 
     def plans_of_revisions(self) -> None:
         """At the start: what plans have left that went while nobody looked is found by their revisions."""

@@ -77,6 +77,11 @@ class Dialling:
         self.limits = limits
         self._ca_file = _private_file(params.ca_pem) if params.ca_pem and params.ssl_mode != "disable" else None
 
+    @property
+    def ca_file(self) -> Path | None:
+        """The file with the CA, where there is one; until `close`."""
+        return self._ca_file
+
     def as_admin(self, database: str) -> str:
         """Connection string for a session of the admin role."""
         options = {
