@@ -151,25 +151,22 @@ def test_without_a_word_of_what_was_applied_the_tenant_is_left_as_it_is(workbenc
     assert workbench.record(where)["spec"]["lastSpec"]["env"] == {"A": "2"}
 
 
-def test_whose_record_was_lost_during_a_dry_run_leaves_by_no_spec_that_was_only_held(workbench: Workbench) -> None:
+@pytest.mark.parametrize("anew", [True, False], ids=["made anew from stamps", "not there yet"])
+def test_whose_record_was_lost_during_a_dry_run_leaves_by_no_spec_that_was_only_held(
+    workbench: Workbench, anew: bool
+) -> None:
     where = workbench.whereabouts()
     plan = workbench.platform("TenantPlan", "plan", deletion={"maxWindow": "720h"})
     workbench.make(plan=plan, env={"A": "1"})
     hold(workbench, plan=plan, env={"A": "2"}, deletion={"window": "0s"})
-    lost = workbench.record(where)["metadata"]["uid"]
-    assert workbench.management.delete(TENANT_RECORDS.path(name=where.identity.record), dry=False).status == 200
-
-    def anew() -> bool:
-        workbench.look_now()
-        return workbench.record(where).get("metadata", {}).get("uid", lost) != lost
-
-    wait_for(anew, "its record is made anew", 90)
-    tenant = workbench.when(
-        lambda body: "does not say which spec was applied last" in condition(body)["message"],
-        "it is told that nobody knows what was applied",
-        seconds=60,
-    )
-    assert condition(tenant)["reason"] == "DryRun"
+    path = TENANT_RECORDS.path(name=where.identity.record)
+    unknown = {"spec": {"tenantUid": "", "lastSpec": None, "lastGeneration": None}}
+    api = workbench.management
+    lost = api.patch(path, unknown, dry=False) if anew else api.delete(path, dry=False)
+    assert lost.status == 200, lost.message
+    now = workbench.look_now()
+    tenant = workbench.when(lambda body: body["status"].get("lastHandledReconcileAt") == now, "it is looked at again")
+    assert "no TenantRecord says which spec was applied last" in condition(tenant)["message"]
     workbench.delete()
     workbench.gone()
     record = workbench.record(where)["spec"]

@@ -9,6 +9,7 @@ from hypothesis import given
 from tests.unit.strategies import calmly, specs
 from tests.unit.test_ledger import record
 
+from tenantry.api.names import TENANT_FINALIZER
 from tenantry.api.resources import NAMESPACES, TENANT_RECORDS, Ref
 from tenantry.api.tenant import Tenant, TenantSpec
 from tenantry.api.tenantrecord import TenantRecord
@@ -105,6 +106,13 @@ def test_a_record_that_was_made_anew_is_the_tenants_if_it_is_of_its_workspace(ch
     found = hold_of(world(record_of(tenantUid="", **changes)), tenant({}))
     assert found is not None
     assert found.why == (why or "")
+
+
+def test_a_tenant_whose_record_is_lost_is_not_called_new() -> None:
+    body = tenant({})
+    assert (hold_of(world(None), body) or pytest.fail("it is held")).why == NEW
+    had = body.model_copy(update={"metadata": body.metadata.model_copy(update={"finalizers": [TENANT_FINALIZER]})})
+    assert (hold_of(world(None), had) or pytest.fail("it is held")).why == UNKNOWN
 
 
 @pytest.mark.parametrize(("old", "new"), [(False, True), (True, False), (True, True), (False, False)])

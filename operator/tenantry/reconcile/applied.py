@@ -18,8 +18,8 @@ from tenantry.reconcile.world import World
 
 NEW: Final = f"{ANNOTATION_DRY_RUN}: nothing is made for this Tenant, and nothing given back to it"
 UNKNOWN: Final = (
-    f"{ANNOTATION_DRY_RUN}: the tenant is left as it is, for its TenantRecord does not say which spec was applied last "
-    "(it is from an older version, or was made anew); take the annotation off until it is Ready"
+    f"{ANNOTATION_DRY_RUN}: the tenant is left as it is, for no TenantRecord says which spec was applied last "
+    "(it was lost, was made anew, or is from an older version); take the annotation off until it is Ready"
 )
 
 
@@ -48,7 +48,8 @@ def hold_of(world: World, tenant: Tenant) -> Hold | None:
         return None
     record = own_record(world, tenant)
     if record is None or record.spec.state != RecordState.ACTIVE:
-        return Hold(None, 0, {}, held=True, why=NEW)
+        was_made = record is None and tenant.has_finalizer  # which no Tenant gets that is new under the annotation
+        return Hold(None, 0, {}, held=True, why=UNKNOWN if was_made else NEW)
     last = record.spec.last_spec
     try:
         spec = TenantSpec.model_validate(last) if last is not None else None
