@@ -630,8 +630,15 @@ class ServerCertificate:
 class OwnServers(Protocol):
     """Sessions on the servers of tenants' own, each for one use."""
 
-    def open(self, server: OwnServer, dial: Callable[[], Awaitable[Tunnel]]) -> AbstractAsyncContextManager[Server]:
+    def open(
+        self, server: OwnServer, dial: Callable[[], Awaitable[Tunnel]], *, read_only: bool = False
+    ) -> AbstractAsyncContextManager[Server]:
         """The server, probed, by way of tunnels to its port; closed with all its sessions afterwards.
+
+        Args:
+            server: Which one.
+            dial: Makes one tunnel.
+            read_only: Nothing is made or put right there, not even the operator's role, and every write is refused.
 
         Raises (on entering):
             KubeError: no tunnel came about.
