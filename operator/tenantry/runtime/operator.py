@@ -236,7 +236,7 @@ class Operator:
     async def _watch(self, world: World, cache: ManagementCache) -> None:
         def take(resource: Resource, kind: str | None, body: Json) -> None:
             cache.take(resource, kind, body)
-            if resource == TENANTS and kind == "DELETED" and world.endings.take(body):
+            if resource == TENANTS and kind == "DELETED" and world.endings.take(body, world.clock.now()):
                 self._waker.wake(Ref(TENANTS, body["metadata"]["namespace"], body["metadata"]["name"]))
 
         await run_kopf(
