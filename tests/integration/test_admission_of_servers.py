@@ -90,6 +90,7 @@ ATTEMPTS: dict[str, tuple[str, Attempt]] = {
             SERVICES, manifest(SERVICES, "new", s.namespace, spec={"ports": [{"port": 80}]}))),
     "the operator must not delete its server": (RBAC, remove("operator", STATEFUL_SETS, POSTGRES)),
     "the operator must not delete the volume": (RBAC, remove("operator", VOLUME_CLAIMS, POSTGRES_VOLUME)),
+    "the operator must not delete other pods": (RBAC, remove("operator", PODS, "app-0")),
     "the operator must not look at other volumes": (
         RBAC, lambda s: s.operator.get(VOLUME_CLAIMS.path(s.namespace, "data-other-0"))),
     "the operator must not look at other pods": (RBAC, lambda s: s.operator.get(PODS.path(s.namespace, "app-0"))),
@@ -107,6 +108,13 @@ ATTEMPTS: dict[str, tuple[str, Attempt]] = {
 @pytest.mark.parametrize(("refusal", "attempt"), ATTEMPTS.values(), ids=ATTEMPTS)
 def test_on_a_server_of_the_tenants_own(scene: Scene, refusal: str, attempt: Attempt) -> None:
     assert attempt(scene).refused_by == refusal
+
+
+def test_the_operator_deletes_that_one_pod_and_no_other(scene: Scene) -> None:
+    assert scene.operator.may("delete", PODS, scene.namespace, name=POSTGRES_POD)
+    assert not scene.operator.may("delete", PODS, scene.namespace, name="app-0")
+    assert not scene.operator.may("delete", PODS, scene.namespace)
+    assert not scene.operator.may("delete", PODS, scene.unbound, name=POSTGRES_POD)
 
 
 @pytest.mark.parametrize("verb", ["get", "create"])
