@@ -80,7 +80,15 @@ class DatabaseError(Exception):
 
 
 class DatabaseUnreachableError(DatabaseError):
-    """The server did not answer in time, or refused the connection for a reason that may pass."""
+    """The server did not answer in time, or refused the connection for a reason that may pass.
+
+    Attributes:
+        retry_after: Seconds after which it is to be asked again, or None.
+    """
+
+    def __init__(self, message: str, *, sqlstate: str = "", retry_after: float | None = None) -> None:
+        super().__init__(message, sqlstate=sqlstate)
+        self.retry_after = retry_after
 
 
 class DatabaseCredentialsError(DatabaseError):

@@ -11,6 +11,7 @@ from tests.controlplane.postgres import SUPERUSER
 
 from tenantry.adapters.postgres.own import TunnelledServers
 from tenantry.ports import DatabaseCredentialsError, DatabaseError, OwnServer, ServerEndpoint, WantedDatabase
+from tenantry.runtime.clock import SystemClock
 
 if TYPE_CHECKING:
     from tests.controlplane.postgres_access import PostgresAccess
@@ -62,7 +63,7 @@ async def test_a_server_that_is_only_looked_at_is_as_it_was_and_one_that_is_work
     async def dial() -> Straight:
         return Straight(*await asyncio.open_connection("127.0.0.1", server.port))
 
-    servers, before = TunnelledServers(), seen(server)
+    servers, before = TunnelledServers(SystemClock()), seen(server)
     with pytest.raises(DatabaseCredentialsError):
         async with servers.open(own(server), dial, read_only=True):
             pytest.fail("there is no role yet that could look")

@@ -43,6 +43,7 @@ from tenantry.ports import (
     ConflictError,
     DatabaseCredentialsError,
     DatabaseError,
+    DatabaseUnreachableError,
     ForbiddenError,
     Json,
     KubeError,
@@ -278,9 +279,10 @@ def _unreached(error: KubeError | DatabaseError) -> Waiting:
             f"delete the pod {POSTGRES_POD}: the server takes the new ones when it starts",
             retry_after=UNREACHED_RETRY,
         )
+    asked = error.retry_after if isinstance(error, DatabaseUnreachableError) else None
     return Waiting(
         ConditionType.DATABASE_READY,
         Reason.SERVER_NOT_READY,
         f"its server can't be reached by way of the target's API server: {error.message}",
-        retry_after=UNREACHED_RETRY,
+        retry_after=(asked if asked is not None else UNREACHED_RETRY),
     )

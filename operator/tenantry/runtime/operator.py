@@ -132,7 +132,7 @@ class Operator:
             ledger=self._ledger,
             targets=targets,
             servers=servers,
-            own_servers=TunnelledServers(),
+            own_servers=TunnelledServers(self._clock),
             clock=self._clock,
             dns=DnsLookup(options.dns_servers, allow_loopback=options.allow_loopback_targets),
             events=events,

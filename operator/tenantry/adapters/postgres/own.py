@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Final, TypeAlias
@@ -16,8 +16,10 @@ from tenantry.adapters.postgres import errors, statements
 from tenantry.adapters.postgres.admin import PostgresAdmin
 from tenantry.adapters.postgres.connections import Connection, Connections
 from tenantry.adapters.postgres.params import Limits, ServerParams
+from tenantry.adapters.postgres.patience import Patience
 from tenantry.ports import (
     Availability,
+    Clock,
     DatabaseCredentialsError,
     DatabaseError,
     DatabaseUnreachableError,
@@ -88,23 +90,46 @@ class TunnelledServer:
 
 
 class TunnelledServers:
-    """Implements `tenantry.ports.OwnServers`."""
+    """Implements `tenantry.ports.OwnServers`.
+
+    Args:
+        clock: Only its monotonic side is read.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._patience = Patience(clock)
 
     @asynccontextmanager
     async def open(self, server: OwnServer, dial: Dial, *, read_only: bool = False) -> AsyncIterator[TunnelledServer]:
         """See `OwnServers`."""
-        await (await dial()).close()  # what stands in the way is told in the API server's words and not in libpq's
-        with tempfile.TemporaryDirectory(prefix="tenantry-") as folder:
-            listener = await _listen(Path(folder), server.endpoint.port, dial)
-            params = _params(server, folder, server.endpoint.username, server.endpoint.password)
-            admin = PostgresAdmin(replace(params, read_only=read_only), LIMITS)
-            opened = TunnelledServer(server.endpoint, admin)
+        name = server.endpoint.host
+        async with AsyncExitStack() as stack:
+            async with self._patience.opening(name):
+                opened = await stack.enter_async_context(_opened(server, dial, read_only=read_only))
+            began = self._clock.monotonic()
             try:
-                await (_look(opened) if read_only else _prepare(opened, server, folder))
                 yield opened
             finally:
-                await admin.close()
-                await listener.close()
+                seconds = self._clock.monotonic() - began
+                if seconds > LIMITS.statement:
+                    self._patience.note(name, seconds, good=False)
+
+
+@asynccontextmanager
+async def _opened(server: OwnServer, dial: Dial, *, read_only: bool) -> AsyncIterator[TunnelledServer]:
+    await (await dial()).close()  # what stands in the way is told in the API server's words and not in libpq's
+    with tempfile.TemporaryDirectory(prefix="tenantry-") as folder:
+        listener = await _listen(Path(folder), server.endpoint.port, dial)
+        params = _params(server, folder, server.endpoint.username, server.endpoint.password)
+        admin = PostgresAdmin(replace(params, read_only=read_only), LIMITS)
+        opened = TunnelledServer(server.endpoint, admin)
+        try:
+            await (_look(opened) if read_only else _prepare(opened, server, folder))
+            yield opened
+        finally:
+            await admin.close()
+            await listener.close()
 
 
 def _params(server: OwnServer, folder: str, username: str, password: str) -> ServerParams:
