@@ -54,6 +54,9 @@ class PinnedDatabase(Model):
     server: Annotated[str, Field(max_length=253)] = ""
     id: Uid = Field("", description="The system_identifier of the server that the name stood for.")
     name: Annotated[str, Field(max_length=63)] = ""
+    provider: Annotated[str, Field(max_length=16)] | None = Field(
+        None, description="Who made the tenant's own server, where that is not Tenantry itself."
+    )
 
 
 class PinnedPlan(Model):

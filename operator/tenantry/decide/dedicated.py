@@ -10,12 +10,12 @@ from typing import Any, Final
 from tenantry.api.cluster import Cluster
 from tenantry.api.conditions import ConditionType, Reason
 from tenantry.api.database import DedicatedDatabase, ExternalAccess
-from tenantry.api.dedicated import DedicatedServer
+from tenantry.api.dedicated import BUILTIN, DedicatedServer, Operated
 from tenantry.api.effective import Effective
 from tenantry.api.names import ANNOTATION_START_FRESH, POSTGRES, POSTGRES_POD, POSTGRES_VOLUME
 from tenantry.api.tenantplan import Size, TenantPlanSpec
 from tenantry.decide.halt import Terminal, Waiting
-from tenantry.decide.quantities import parse_quantity
+from tenantry.decide.quantities import parse_quantity, times
 
 SPARE_CONNECTIONS: Final = 10
 """Of a server beyond its tenant's: the operator's, and those that PostgreSQL keeps for superusers."""
@@ -49,17 +49,10 @@ def dedicated_server(
     """The server as the tenant, its plan and its cluster say.
 
     Raises:
-        Waiting: DedicatedNotOffered: the cluster has no image.
+        Waiting: DedicatedNotOffered: the cluster has no image, or no CloudNativePG.
         Terminal: PlanExceeded, with the field and what would fit.
     """
-    offer = cluster.spec.dedicated_databases
-    if offer is None:
-        raise Waiting(
-            ConditionType.DATABASE_READY,
-            Reason.DEDICATED_NOT_OFFERED,
-            f"spec.database.mode: Cluster {cluster.name!r} has no spec.dedicatedDatabases.image to run a server of the "
-            "tenant's own from; the platform team sets it, or choose another mode",
-        )
+    image, user, operated = _offered(wanted, cluster, effective, plan)
     size = plan.sizes.get(wanted.size)
     if size is None:
         has = ", ".join(sorted(plan.sizes)) or "none"
@@ -77,8 +70,8 @@ def dedicated_server(
             "its tenants none (quota services.loadbalancers is 0); set enabled: false, or choose another plan"
         )
     return DedicatedServer(
-        image=offer.image.replace("{version}", wanted.version),
-        user=offer.user,
+        image=image.replace("{version}", wanted.version),
+        user=user,
         cpu=str(size.cpu),
         memory=str(size.memory),
         shared_buffers=max(LEAST_BUFFERS, int(memory) // 4 // 1024),
@@ -90,28 +83,69 @@ def dedicated_server(
         running=running,
         outside=outside,
         node_ports="NodePort" in effective.service_types,
+        operated=operated,
     )
 
 
-def needs(cpu: str | int, memory: str | int, storage: str | int, storage_class: str) -> dict[str, str]:
-    """What a server takes of a ResourceQuota, by the quota's names."""
+def _offered(
+    wanted: DedicatedDatabase, cluster: Cluster, effective: Effective, plan: TenantPlanSpec
+) -> tuple[str, int, Operated | None]:
+    """The image, the user that it runs as, and what CloudNativePG needs to know where that makes the server.
+
+    Raises:
+        Waiting: DedicatedNotOffered.
+        Terminal: PlanExceeded.
+    """
+    if wanted.provider not in plan.dedicated_providers:
+        has = ", ".join(plan.dedicated_providers) or "none"
+        raise _exceeded(
+            f"spec.database.dedicated.provider: plan {effective.plan!r} does not have {wanted.provider}; it has {has}"
+        )
+    offer = cluster.spec.dedicated_databases
+    if wanted.provider == BUILTIN:
+        if offer is None or offer.image is None:
+            raise _not_offered("mode", cluster, "image to run a server of the tenant's own from", "mode")
+        return offer.image, offer.user, None
+    made = offer.cloud_native_pg if offer is not None else None
+    if made is None:
+        raise _not_offered("dedicated.provider", cluster, "cloudNativePG", "provider")
+    operated = Operated(int(wanted.version), wanted.instances, made.operator_namespace, tuple(made.api_server_cidrs))
+    return made.image, 0, operated
+
+
+def _not_offered(field: str, cluster: Cluster, what: str, other: str) -> Waiting:
+    return Waiting(
+        ConditionType.DATABASE_READY,
+        Reason.DEDICATED_NOT_OFFERED,
+        f"spec.database.{field}: Cluster {cluster.name!r} has no spec.dedicatedDatabases.{what}; the platform team "
+        f"sets it, or choose another {other}",
+    )
+
+
+def needs(
+    cpu: str | int, memory: str | int, storage: str | int, storage_class: str, *, instances: int = 1
+) -> dict[str, str]:
+    """What a server takes of a ResourceQuota with all its instances, by the quota's names."""
+    cpus, memories, volumes = (times(each, instances) for each in (cpu, memory, storage))
+    count = str(instances)
     taken = {
-        **dict.fromkeys(("cpu", "requests.cpu", "limits.cpu"), str(cpu)),
-        **dict.fromkeys(("memory", "requests.memory", "limits.memory"), str(memory)),
-        "requests.storage": str(storage),
-        "pods": "1",
-        "count/pods": "1",
-        "persistentvolumeclaims": "1",
-        "count/persistentvolumeclaims": "1",
+        **dict.fromkeys(("cpu", "requests.cpu", "limits.cpu"), cpus),
+        **dict.fromkeys(("memory", "requests.memory", "limits.memory"), memories),
+        "requests.storage": volumes,
+        "pods": count,
+        "count/pods": count,
+        "persistentvolumeclaims": count,
+        "count/persistentvolumeclaims": count,
     }
     if storage_class:
-        taken[f"{storage_class}.storageclass.storage.k8s.io/requests.storage"] = str(storage)
-        taken[f"{storage_class}.storageclass.storage.k8s.io/persistentvolumeclaims"] = "1"
+        taken[f"{storage_class}.storageclass.storage.k8s.io/requests.storage"] = volumes
+        taken[f"{storage_class}.storageclass.storage.k8s.io/persistentvolumeclaims"] = count
     return taken
 
 
 def _check_fits(wanted: DedicatedDatabase, size: Size, effective: Effective) -> None:
-    needed = needs(size.cpu, size.memory, wanted.storage.size, wanted.storage.storage_class_name or "")
+    storage_class = wanted.storage.storage_class_name or ""
+    needed = needs(size.cpu, size.memory, wanted.storage.size, storage_class, instances=wanted.instances)
     for name, amount in needed.items():
         whole = effective.quota.get(name)
         if whole is not None and _number("storage.size", amount) > _number("quota", whole):
@@ -211,7 +245,7 @@ def check_up(live: Json, pod: Json | None, quota: Json, needed: Mapping[str, str
     observed = status.get("observedGeneration", 0) >= live["metadata"].get("generation", 0)
     if observed and status.get("readyReplicas", 0) >= 1 and status.get("updatedReplicas", 0) >= 1:
         return
-    why = "; ".join([*(_short_of(quota, needed) if observed and not status.get("replicas") else ()), *_told(pod)])
+    why = "; ".join([*(short_of(quota, needed) if observed and not status.get("replicas") else ()), *_told(pod)])
     if why.startswith(LOST):
         raise missing(record)
     raise Waiting(
@@ -262,7 +296,7 @@ def _recovers(container: Json, now: datetime) -> bool:
     return began is not None and now - datetime.fromisoformat(began) < RECOVERY
 
 
-def _short_of(quota: Json, needed: Mapping[str, str]) -> Iterator[str]:
+def short_of(quota: Json, needed: Mapping[str, str]) -> Iterator[str]:
     """Where the quota has too little left for the pod; what storage takes is taken by its claim already."""
     hard, used = quota.get("hard") or {}, quota.get("used") or {}
     for name, amount in needed.items():

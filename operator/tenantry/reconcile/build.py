@@ -33,6 +33,7 @@ from tenantry.desired.rbac import operator_binding, service_account, tenant_bind
 from tenantry.desired.stamp import bears_stamp
 from tenantry.ports import Json
 from tenantry.reconcile.apply import Applier
+from tenantry.reconcile.cloudnativepg import dedicated_database
 from tenantry.reconcile.database import DatabaseProvisioning, SharedDatabase
 from tenantry.reconcile.dedicated import AT_REST, DedicatedDatabase, is_dedicated
 from tenantry.reconcile.external import External, Source, is_copy, is_external, look_up, rotation_outcome, source
@@ -71,7 +72,7 @@ class Build:
         self._external: External | None = None
         self._dedicated: DedicatedDatabase | None = None
         if is_dedicated(placed.record):
-            self._dedicated = DedicatedDatabase(world, tenant, placed, self._applier)
+            self._dedicated = dedicated_database(world, tenant, placed, self._applier)
         self._opened = AsyncExitStack()
         self.trusted = False
         self.trusted_secrets: Outcome | None = None

@@ -20,7 +20,7 @@ from tenantry.api.tenant import Tenant
 from tenantry.api.tenantrecord import TenantRecord
 from tenantry.decide import dedicated as decide
 from tenantry.decide.conditions import Outcome
-from tenantry.decide.halt import Halt, Waiting
+from tenantry.decide.halt import Halt, Terminal, Waiting
 from tenantry.desired.dedicated import (
     ADMIN,
     ADMIN_KEY,
@@ -76,6 +76,8 @@ class DedicatedDatabase:
     Attributes:
         halt: Why it can't be said how the server should be; nothing of it is changed then.
     """
+
+    _way_out = f"If that Secret was lost, delete the pod {POSTGRES_POD}: the server takes the new ones when it starts"
 
     def __init__(self, world: World, tenant: Tenant, placed: Placed, applier: Applier) -> None:
         self._world = world
@@ -157,7 +159,7 @@ class DedicatedDatabase:
             try:
                 server = await stack.enter_async_context(self._world.own_servers.open(own, self._dial))
             except (KubeError, DatabaseError) as error:
-                raise _unreached(error) from error
+                raise unreached(error, self._way_out) from error
             await self._pin(server.facts.system_identifier if server.facts is not None else "")
             yield SharedDatabase(server, None, wanted)
 
@@ -202,7 +204,7 @@ class DedicatedDatabase:
         try:
             await self._target.kube.get(Ref(VOLUME_CLAIMS, self._namespace, POSTGRES_VOLUME))
         except NotFoundError:
-            raise decide.missing(self._record.name) from None
+            raise self._missing() from None
 
     async def _check_up(self, server: DedicatedServer, live: Json) -> None:
         quota = self._target.live.get(Ref(RESOURCE_QUOTAS, self._namespace, RESOURCE_QUOTA)) or {}
@@ -263,20 +265,26 @@ class DedicatedDatabase:
         """
         known = self._record.spec.database.id
         if known and found != known:
-            raise decide.missing(self._record.name)
+            raise self._missing()
         if not known:
             self._record = await swap(self._world, self._record, {"database": {"id": found}})
-        server = replace(self._sure(), database_id=found)
-        await self._applier.apply_all(server_objects(server, *self._whose))
+        await self._applier.apply_all(self._telling(replace(self._sure(), database_id=found)))
+
+    def _telling(self, server: DedicatedServer) -> list[Json]:
+        """What says on the target which database it is."""
+        return server_objects(server, *self._whose)
+
+    def _missing(self) -> Terminal:
+        return decide.missing(self._record.name)
 
 
-def _unreached(error: KubeError | DatabaseError) -> Waiting:
+def unreached(error: KubeError | DatabaseError, way_out: str) -> Waiting:
+    """Nobody got in, for this time."""
     if isinstance(error, DatabaseCredentialsError):
         return Waiting(
             ConditionType.DATABASE_READY,
             Reason.LOGIN_FAILED,
-            f"its server does not take the passwords in Secret {POSTGRES}: {error.message}. If that Secret was lost, "
-            f"delete the pod {POSTGRES_POD}: the server takes the new ones when it starts",
+            f"its server does not take the passwords in Secret {POSTGRES}: {error.message}. {way_out}",
             retry_after=UNREACHED_RETRY,
         )
     asked = error.retry_after if isinstance(error, DatabaseUnreachableError) else None

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from tenantry.api.cluster import Cluster
 from tenantry.api.conditions import ConditionType, Reason
+from tenantry.api.dedicated import BUILTIN
 from tenantry.api.dedicated import MODE as DEDICATED
 from tenantry.api.effective import Effective
 from tenantry.api.identity import TenantIdentity, namespace_name
@@ -14,6 +15,7 @@ from tenantry.api.resources import CLUSTERS, Ref
 from tenantry.api.tenant import Tenant
 from tenantry.api.tenantplan import TenantPlanSpec
 from tenantry.api.tenantrecord import PinnedCluster, PinnedDatabase, TenantRecord
+from tenantry.decide.cloudnativepg import other_provider
 from tenantry.decide.dedicated import not_described
 from tenantry.decide.effective import effective
 from tenantry.decide.halt import Terminal, Waiting
@@ -134,7 +136,9 @@ class Placing:
         if mixed.mode == DEDICATED:
             if tenant.spec.database.dedicated is None:
                 raise not_described()
-            return PinnedDatabase(mode=DEDICATED, name=identity.database)
+            provider = tenant.spec.database.dedicated.provider
+            pinned = None if provider == BUILTIN else provider
+            return PinnedDatabase(mode=DEDICATED, name=identity.database, provider=pinned)
         if mixed.mode != "Shared":
             return PinnedDatabase(mode=mixed.mode)
         shared = tenant.spec.database.shared
@@ -160,7 +164,9 @@ class Placing:
         Raises:
             Terminal: MoveNotSupported.
         """
-        pinned = record.spec.database
+        pinned, wanted = record.spec.database, tenant.spec.database.dedicated
+        if pinned.mode == DEDICATED and wanted is not None and wanted.provider != (pinned.provider or BUILTIN):
+            raise other_provider(pinned.provider, wanted.provider)
         if tenant.spec.database.mode is None or mixed.mode == pinned.mode or record.spec.move is not None:
             return (
                 record  # without a mode the plan's default of that time is pinned: another one moves and makes nothing

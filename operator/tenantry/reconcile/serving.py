@@ -6,6 +6,7 @@ from tenantry.api.tenant import Tenant, TenantSpec
 from tenantry.decide.conditions import GOOD
 from tenantry.decide.hosts import is_under, wanted_hosts
 from tenantry.desired.blueprint import Blueprint
+from tenantry.reconcile.cloudnativepg import is_operated
 from tenantry.reconcile.database import SharedDatabase
 from tenantry.reconcile.dedicated import is_dedicated
 from tenantry.reconcile.environment import gather_env
@@ -63,6 +64,7 @@ def blueprint_of(
         database_cidrs=shared.cidrs if shared else (),
         plan=placed.terms.pin,
         dedicated=is_dedicated(placed.record),
+        operated=is_operated(placed.record),
         arriving=arriving,
     )
 
