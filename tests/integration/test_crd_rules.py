@@ -75,9 +75,9 @@ def tenant_cases() -> Iterator[Case]:
 
     tier2 = {"tier": "Tier2"}
     yield case("placement", "Tier2 and Tier3 need a placement", tier2, {"tier": "Tier1"})
-    yield case("placement", "Tier2 and Tier3 need a placement", {"tier": "Tier3"})
+    own_cluster = {"tier": "Tier3", "placement": {"region": "r"}}
+    yield case("placement", "Tier2 and Tier3 need a placement", {"tier": "Tier3"}, own_cluster)
     there = {"placement": {"cluster": "c"}}
-    yield case("tier", "Tier3 is not supported yet: use Tier1 or Tier2", {"tier": "Tier3", **there})
     own = "Tier2 needs database.mode: Dedicated, a server of its own"
     promised = {**tier2, **there, "database": {"mode": "Dedicated", "dedicated": DEDICATED}}
     yield case("database", own, {**tier2, **there, "database": {"mode": "Shared"}}, promised)

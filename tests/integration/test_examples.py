@@ -17,12 +17,14 @@ import psycopg
 import pytest
 import yaml
 from tests.controlplane.access import KubectlError
+from tests.controlplane.cluster import ControlPlane
 from tests.controlplane.postgres_binaries import debian_binaries
 from tests.demo.quickstart import FOLDER as QUICKSTART
 from tests.demo.quickstart import PLATFORM
 from tests.integration.node import Node
 from tests.integration.tenants import Whereabouts, condition, wait_for
-from tests.scene.stage import DOMAIN
+from tests.scene.installation import install_target, kubeconfig_secret, operator_kubeconfig
+from tests.scene.stage import DOMAIN, cluster_manifest
 from tests.scene.zone import publish
 
 from tenantry.api.names import ANNOTATION_RESTARTED_AT, ANNOTATION_ROTATE_CREDENTIALS
@@ -396,6 +398,28 @@ def a_tenant_moves_to_another_server_with_its_data(example: Example) -> None:
     assert left["database"]["server"] == "pg15"
 
 
+def of_two_tenants_one_gets_the_cluster_and_the_other_follows(example: Example) -> None:
+    workbench, names = example.workbench, ("bank", "insurer")
+
+    def told() -> list[tuple[str, str]]:
+        return sorted((condition(workbench.get(name)).get("reason", ""), name) for name in names)
+
+    with ControlPlane("muc") as plane:
+        cluster = f"{workbench.prefix}-muc"
+        install_target(plane.access)
+        workbench.apply(kubeconfig_secret(f"{cluster}-kubeconfig", operator_kubeconfig(plane.access)))
+        workbench.register(cluster_manifest(cluster, region="muc"))
+        workbench.stage.management.kubectl("wait", "--for=condition=Ready", f"tcl/{cluster}", "--timeout=60s")
+        workbench.elsewhere(plane.access.kubeconfig)
+        example.apply("1-plan.yaml")
+        example.apply("2-tenants.yaml")
+        wait_for(lambda: [reason for reason, _ in told()] == ["ClusterFull", "Ready"], lambda: str(told()))
+        (_, waiting), (_, first) = told()
+        example.delete(first)
+        workbench.ready(waiting)
+        example.delete(waiting)
+
+
 EXPECTED: Final[Mapping[str, Callable[[Example], None]]] = MappingProxyType(
     {
         "dedicated-database": a_tenant_has_a_database_server_of_its_own,
@@ -406,6 +430,7 @@ EXPECTED: Final[Mapping[str, Callable[[Example], None]]] = MappingProxyType(
         "preview": a_change_is_held_and_foretold_until_the_annotation_goes,
         "moving": a_tenant_moves_to_another_server_with_its_data,
         "retain": a_retained_tenant_runs_on_until_it_is_deleted_with_another_policy,
+        "own-cluster": of_two_tenants_one_gets_the_cluster_and_the_other_follows,
         "rotation": new_credentials_come_without_an_outage,
         "suspended": a_suspended_tenant_is_left_as_it_is_and_caught_up_with_afterwards,
         "switched-off": a_tenant_that_is_off_serves_and_runs_nothing_and_comes_back_as_it_was,

@@ -57,6 +57,8 @@ class Reason(StrEnum):
     CLUSTER_UNREACHABLE = "ClusterUnreachable"
     CLUSTER_FULL = "ClusterFull"
     CLUSTER_UNSCHEDULABLE = "ClusterUnschedulable"
+    CLUSTER_CLAIMED = "ClusterClaimed"
+    CLUSTER_NOT_EMPTY = "ClusterNotEmpty"
     MOVE_NOT_SUPPORTED = "MoveNotSupported"
     MOVE_NOT_APPROVED = "MoveNotApproved"
     MOVE_PREPARING = "MovePreparing"

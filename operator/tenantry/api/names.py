@@ -84,6 +84,10 @@ CLAIM_SLOT: Final = "slot"
 ANNOTATION_HOST: Final = f"{GROUP}/host"
 
 # --- on the token Secrets that `tenantry cluster join` makes on a target --------------------------------------
+CLAIM_CLUSTER: Final = "cluster"
+"""On a target: a whole cluster, of a tenant of Tier3."""
+CLUSTER_CLAIM: Final = "cluster"
+"""The name of that claim: one a cluster."""
 LABEL_JOINED_BY: Final = f"{GROUP}/joined-by"
 """The UID of the management cluster's kube-system: another management cluster's tokens stay."""
 ANNOTATION_CLUSTER: Final = f"{GROUP}/cluster"

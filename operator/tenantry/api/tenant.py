@@ -37,6 +37,8 @@ from tenantry.api.resources import TENANTS, Ref
 from tenantry.api.tenantplan import EnvMap, LimitMap, Quota, env_or_limit, reserved_env
 
 MAX_NAME: Final = 40
+OWN_CLUSTER: Final = "Tier3"
+"""The tier of tenants that have a cluster for themselves."""
 
 
 class Placement(Model):
@@ -147,11 +149,6 @@ class TenantSpec(Model):
                 ".placement",
             ),
             Rule(
-                "!has(self.tier) || self.tier != 'Tier3'",
-                "Tier3 is not supported yet: use Tier1 or Tier2",
-                ".tier",
-            ),
-            Rule(
                 "!has(self.tier) || self.tier != 'Tier2' || "
                 "(has(self.database) && has(self.database.mode) && self.database.mode == 'Dedicated')",
                 "Tier2 needs database.mode: Dedicated, a server of its own",
@@ -181,7 +178,10 @@ class TenantSpec(Model):
     enabled: bool = Field(True, description="false: no traffic, workloads at zero, logins locked; everything is kept.")
     suspend: bool = Field(False, description="true: the operator leaves the tenant as it is.")
     ephemeral: Ephemeral | None = None
-    tier: Literal["Tier1", "Tier2", "Tier3"] = "Tier1"
+    tier: Literal["Tier1", "Tier2", "Tier3"] = Field(
+        "Tier1",
+        description="Tier1: its data is isolated; Tier2: a database server of its own; Tier3: a cluster of its own.",
+    )
     plan: ObjectName | None = Field(
         None, description="A TenantPlan; without it the one called default, if there is one."
     )

@@ -35,6 +35,7 @@ from tenantry.desired.namespace import plan_of
 from tenantry.desired.stamp import bears_stamp
 from tenantry.ports import ClusterFacts, DatabaseClaim, DatabaseError, Json, NotFoundError, Server, Target
 from tenantry.reconcile.external import is_copy
+from tenantry.reconcile.exclusive import has_claim
 from tenantry.reconcile.records import Fate, Pins, create_record
 from tenantry.reconcile.sidetraces import Claimed, Homes, epoch_of, is_home, left_namespace, merged
 from tenantry.reconcile.world import World
@@ -190,6 +191,7 @@ def pinned_cluster(
         id=facts.cluster_id,
         namespace=str(namespace["metadata"]["name"]),
         host=pinned_default_host(Cluster.model_validate(cluster).spec, identity),
+        exclusive=has_claim(target, identity),
     )
 
 
