@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from types import MappingProxyType
@@ -29,6 +29,7 @@ from tests.scene.zone import publish
 
 from tenantry.api.names import ANNOTATION_RESTARTED_AT, ANNOTATION_ROTATE_CREDENTIALS
 from tenantry.api.resources import (
+    CONFIG_MAPS,
     CRON_JOBS,
     DEPLOYMENTS,
     NAMESPACES,

@@ -79,6 +79,7 @@ class Reason(StrEnum):
     NAMESPACE_CONFLICT = "NamespaceConflict"
     NAMESPACE_RESERVED = "NamespaceReserved"
     NAMESPACE_RECREATED = "NamespaceRecreated"
+    NAMESPACE_NOT_FOUND = "NamespaceNotFound"
     NAMESPACE_TERMINATING = "NamespaceTerminating"
     QUOTA_NOT_ENFORCED = "QuotaNotEnforced"
     PREDECESSOR_EXISTS = "PredecessorExists"

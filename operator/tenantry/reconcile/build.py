@@ -31,13 +31,14 @@ from tenantry.desired.network import network_policies
 from tenantry.desired.quota import limit_range, no_pods, resource_quota
 from tenantry.desired.rbac import operator_binding, service_account, tenant_bindings
 from tenantry.desired.stamp import bears_stamp
-from tenantry.ports import Json
-from tenantry.reconcile.apply import Applier
+from tenantry.ports import Json, NotFoundError
+from tenantry.reconcile.adoption import take
+from tenantry.reconcile.apply import Applier, ref_of
 from tenantry.reconcile.database import DatabaseProvisioning, SharedDatabase
 from tenantry.reconcile.dedicated import AT_REST, DedicatedDatabase, is_dedicated
 from tenantry.reconcile.external import External, Source, is_copy, is_external, look_up, rotation_outcome, source
 from tenantry.reconcile.login import DatabaseLogin
-from tenantry.reconcile.namespace import ensure_namespace, put_right
+from tenantry.reconcile.namespace import NamespaceOfferedError, conflict, ensure_namespace, put_right
 from tenantry.reconcile.placing import Placed
 from tenantry.reconcile.quiescence import mark_namespace
 from tenantry.reconcile.report import Report
@@ -104,12 +105,14 @@ class Build:
         target, blueprint = self._placed.target, self._blueprint
         noted = self._noted_activity()
         wanted = namespace(blueprint, note(self._activity) or noted)
-        fresh = await ensure_namespace(target, self._applier, self._placed.identity, wanted)
+        fresh = await self._ensure_namespace(wanted)
         if fresh:
             self._applier.bound()
             report.namespace_made()
         await self._revive()
         binding = operator_binding(blueprint.identity, blueprint.namespace)
+        if target.live.get(ref_of(binding)) is None:
+            self._applier.bound()
         await self._applier.apply(binding)
         guards = [
             limit_range(blueprint),
@@ -139,6 +142,18 @@ class Build:
             await Workloads(target, blueprint.namespace).settle(self._activity)
             await put_right(target, self._applier, namespace(blueprint, note(self._activity)))
         report.outcomes[ConditionType.NAMESPACE_READY] = self._quota_outcome(quota)
+
+    async def _ensure_namespace(self, wanted: Json) -> bool:
+        placed = self._placed
+        target, adopted = placed.target, placed.record.spec.cluster.adopted
+        try:
+            return await ensure_namespace(target, self._applier, placed.identity, wanted, adopted=adopted)
+        except NamespaceOfferedError as offered:
+            if self._blueprint.arriving:  # a move makes its own
+                raise conflict(offered.live, placed.identity) from None
+            record = await take(self._world, target, placed.record, offered.live, wanted)
+            self._placed = replace(placed, record=record)
+            return await ensure_namespace(target, self._applier, placed.identity, wanted, adopted=True)
 
     @property
     def _activity(self) -> Activity:
@@ -185,6 +200,8 @@ class Build:
         labels = f"{LABEL_TENANT_HASH}={self._placed.identity.tenant_hash}"
         listing = await self._placed.target.kube.list(SECRETS, namespace=self._blueprint.namespace, labels=labels)
         found = {secret["metadata"]["name"]: secret for secret in listing.items}
+        if self._placed.record.spec.cluster.adopted:
+            await self._add_foreign(found)
         former = found.get(SECRET_DATABASE)
         if former is not None and is_copy(former) and not is_external(self._placed.record):
             # Of an External database that was let go of: it would look like the trace of one that we made.
@@ -192,6 +209,14 @@ class Build:
                 await self._applier.delete(Ref(SECRETS, self._blueprint.namespace, SECRET_DATABASE), former)
             del found[SECRET_DATABASE]
         return found
+
+    async def _add_foreign(self, found: dict[str, Json]) -> None:
+        """Secrets of our names that were in an adopted namespace before: to be told of, and not written over."""
+        for name in {SECRET_DATABASE, SECRET_ENV} - found.keys():
+            try:
+                found[name] = await self._placed.target.kube.get(Ref(SECRETS, self._blueprint.namespace, name))
+            except NotFoundError:
+                continue
 
     async def _provision_database(self, halt: Halt | None, secrets: dict[str, Json]) -> Outcome:
         if halt is not None:

@@ -20,9 +20,10 @@ from tenantry.decide.halt import Terminal, Waiting
 from tenantry.decide.hosts import pinned_default_host
 from tenantry.decide.placement import Candidate, check_use, place
 from tenantry.ports import Target
+from tenantry.reconcile.adoption import check_mode, named_namespace
 from tenantry.reconcile.database import choose_server
-from tenantry.reconcile.external import MODE as EXTERNAL
 from tenantry.reconcile.exclusive import claimed_by_another, hold, settle, wants_own
+from tenantry.reconcile.external import MODE as EXTERNAL
 from tenantry.reconcile.namespace import check_name
 from tenantry.reconcile.records import (
     Pins,
@@ -103,6 +104,12 @@ class Placing:
         check_use(cluster, workspace.labels)
         record = await self._check_database(tenant, cluster, workspace, record, mixed)
         target = usable_target(world, record)
+        try:
+            record = await settle(world, tenant, record, cluster, target)
+        except Waiting:
+            if fresh:  # somebody else got the cluster for itself meanwhile: nothing was made, and another one may do
+                await remove_record(world, record)
+            raise
         return Placed(record.identity, terms, mixed, record, cluster, target)
 
     async def _decide(
@@ -113,12 +120,6 @@ class Placing:
         wanted: Wanted,
     ) -> TenantRecord:
         """A new record, after the slot of its plan: what can fail has not, when that is claimed."""
-        try:
-            record = await settle(world, tenant, record, cluster, target)
-        except Waiting:
-            if fresh:  # somebody else got the cluster for itself meanwhile: nothing was made, and another one may do
-                await remove_record(world, record)
-            raise
         world, mixed = self._world, wanted.effective
         if (record := find_record(world, identity)) is not None:
             return record
@@ -126,7 +127,10 @@ class Placing:
         found = candidates(world, identity.record)
         cluster = place(tenant.spec.placement, workspace.labels, found, tenant.spec.environment, exclusive=exclusive)
         chosen = available_target(world, cluster.name)
-        namespace = namespace_name(cluster.spec.namespace_template, identity)
+        named = await named_namespace(world, tenant, identity, cluster, chosen)
+        if named is not None:
+            check_mode(mixed.mode)
+        namespace = named or namespace_name(cluster.spec.namespace_template, identity)
         check_name(namespace)
         pinned = PinnedCluster(
             name=cluster.name,
@@ -134,9 +138,12 @@ class Placing:
             namespace=namespace,
             host=pinned_default_host(cluster.spec, identity),
             exclusive=exclusive,
+            adopted=named is not None,
         )
         database = wanted.database or self._pin_database(tenant, cluster, workspace, identity, mixed)
         await self._terms.claim(wanted.terms, identity)
+        if exclusive:
+            await hold(world, chosen, identity)
         pins = Pins(pinned, database, mixed.deletion, wanted.terms.pin)
         return await create_record(world, tenant.metadata.uid, identity, pins, applied=tenant)
 
@@ -152,8 +159,6 @@ class Placing:
             )
         if mixed.mode == DEDICATED:
             if tenant.spec.database.dedicated is None:
-        if exclusive:
-            await hold(world, chosen, identity)
                 raise not_described()
             return PinnedDatabase(mode=DEDICATED, name=identity.database)
         if mixed.mode != "Shared":

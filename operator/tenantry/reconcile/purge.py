@@ -21,6 +21,7 @@ from tenantry.decide.halt import Waiting
 from tenantry.decide.move import side_spec
 from tenantry.desired.stamp import bears_stamp
 from tenantry.ports import DatabaseError, Json, Target
+from tenantry.reconcile.adoption import let_go
 from tenantry.reconcile.contention import hosts_on
 from tenantry.reconcile.namespace import blocked_by
 from tenantry.reconcile.parking import drop_database, mark_dropping, ready_server, wanted_of
@@ -107,9 +108,11 @@ async def purge_side(world: World, record: TenantRecord, side: FormerSide) -> No
 async def _take_down(world: World, record: TenantRecord, state: RecordState | str, *, hosts: bool) -> None:
     target = usable_target(world, record)
     live = await read_namespace(target, record)
-    if live is not None and not live["metadata"].get("deletionTimestamp") and not record.spec.cluster.adopted:
+    if live is not None and not live["metadata"].get("deletionTimestamp"):
         live = await mark_namespace(target, record, live, state)
     await _mark_database(world, record)
+    if live is not None and record.spec.cluster.adopted and not live["metadata"].get("deletionTimestamp"):
+        await let_go(world, target, record, live)
     await _delete_namespace(target, record, live)
     await _drop_database(world, record)
     if live is not None and not record.spec.cluster.adopted:
