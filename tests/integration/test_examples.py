@@ -421,6 +421,37 @@ def of_two_tenants_one_gets_the_cluster_and_the_other_follows(example: Example) 
         example.delete(waiting)
 
 
+def a_namespace_that_was_there_is_a_tenants_and_stays_when_that_is_gone(example: Example) -> None:
+    workbench, where = example.workbench, replace(example.workbench.whereabouts("crm"), namespace="legacy-crm")
+    example.applied.add("target/1-namespace.yaml")
+    consent = f"{workbench.stage.management_id}/{workbench.workspace}/crm"
+    text = (example.folder / "target" / "1-namespace.yaml").read_text(encoding="utf-8")
+    workbench.stage.target.kubectl("apply", "-f", "-", input=text.replace("MANAGEMENT-ID/shop/crm", consent))
+    try:
+        example.apply("2-tenant.yaml")
+        assert workbench.ready("crm")["status"]["namespace"] == "legacy-crm"
+        example.write_row(where)
+        example.change("crm", {"deletion": {"window": "1h"}})
+        workbench.ready("crm")
+        example.delete("crm")
+        assert (example.state(where), workbench.record(where)["spec"]["cluster"]["adopted"]) == ("Deleted", True)
+        assert workbench.on_target(CONFIG_MAPS, "legacy-crm", "settings")["data"] == {"theme": "dark"}
+    finally:
+        workbench.target.delete(NAMESPACES.path(name="legacy-crm"), dry=False)
+
+
+def the_application_is_told_of_a_proxy(example: Example) -> None:
+    workbench, where = example.workbench, example.workbench.whereabouts("proxied")
+    example.apply("1-secret.yaml")
+    example.apply("2-tenant.yaml")
+    workbench.ready("proxied")
+    env = workbench.secret(where, "tenant-env")
+    assert env["HTTPS_PROXY"] == env["http_proxy"] == "http://tenants:change-me@proxy.example.net:3128"
+    assert {".svc", ".example.net", "10.96.0.0/12"} <= set(env["NO_PROXY"].split(","))
+    workbench.kubectl("patch", "secret", "company-proxy", "-p", '{"stringData": {"url": "http://other.example.net"}}')
+    wait_for(lambda: workbench.secret(where, "tenant-env")["HTTP_PROXY"] == "http://other.example.net", "it follows", 5)
+
+
 EXPECTED: Final[Mapping[str, Callable[[Example], None]]] = MappingProxyType(
     {
         "dedicated-database": a_tenant_has_a_database_server_of_its_own,
@@ -431,6 +462,8 @@ EXPECTED: Final[Mapping[str, Callable[[Example], None]]] = MappingProxyType(
         "preview": a_change_is_held_and_foretold_until_the_annotation_goes,
         "moving": a_tenant_moves_to_another_server_with_its_data,
         "retain": a_retained_tenant_runs_on_until_it_is_deleted_with_another_policy,
+        "adoption": a_namespace_that_was_there_is_a_tenants_and_stays_when_that_is_gone,
+        "proxy": the_application_is_told_of_a_proxy,
         "own-cluster": of_two_tenants_one_gets_the_cluster_and_the_other_follows,
         "rotation": new_credentials_come_without_an_outage,
         "suspended": a_suspended_tenant_is_left_as_it_is_and_caught_up_with_afterwards,

@@ -33,6 +33,7 @@ from tenantry.api.lifecycle import Deletion, Ephemeral, Rotation
 from tenantry.api.move import MoveStatus
 from tenantry.api.names import ANNOTATION_DRY_RUN, ANNOTATION_REQUESTED_AT, RESERVED_NAMESPACES, TENANT_FINALIZER
 from tenantry.api.preview import Preview
+from tenantry.api.proxy import Proxy, proxy_or_env
 from tenantry.api.resources import TENANTS, Ref
 from tenantry.api.tenantplan import EnvMap, LimitMap, Quota, env_or_limit, reserved_env
 
@@ -162,12 +163,12 @@ class TenantSpec(Model):
                 "database; put the new one into the Secret",
                 ".rotation",
             ),
-            not_yet("proxy"),
             not_yet("backup"),
             immutable("ephemeral", "say it when you create the tenant"),
             reserved_env("env"),
             reserved_env("limits"),
             env_or_limit(),
+            proxy_or_env(),
         )
     )
 
@@ -192,7 +193,7 @@ class TenantSpec(Model):
     ingress: TenantIngress = TenantIngress()
     tasks: Tasks = Tasks()
     rbac: Rbac = Rbac()
-    proxy: dict[str, Any] | None = None
+    proxy: Proxy | None = None
     env: EnvMap = {}
     env_from: Annotated[list[EnvFromSource], Field(max_length=16)] = Field(
         default=[], description="Later ones win over earlier ones, env wins over all of them."

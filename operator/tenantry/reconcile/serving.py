@@ -58,7 +58,7 @@ def blueprint_of(
         spec=spec,
         effective=placed.effective,
         hosts=hosts.served,
-        env=gather_env(world.live, tenant, placed.effective),
+        env=gather_env(world.live, tenant, placed.effective, placed.record.spec.cluster.namespace),
         database_port=shared.server.endpoint.port if shared else None,
         database_cidrs=shared.cidrs if shared else (),
         plan=placed.terms.pin,
