@@ -452,6 +452,17 @@ def the_application_is_told_of_a_proxy(example: Example) -> None:
     wait_for(lambda: workbench.secret(where, "tenant-env")["HTTP_PROXY"] == "http://other.example.net", "it follows", 5)
 
 
+def a_sync_token_is_made_and_changed_and_the_former_one_stays_for_a_while(example: Example) -> None:
+    workbench, where = example.workbench, example.workbench.whereabouts("synced")
+    example.apply("1-tenant.yaml")
+    workbench.ready("synced")
+    first = workbench.secret(where, "tenant-sync")
+    assert first.keys() == {"token"}
+    example.apply("2-rotated.yaml")
+    wait_for(lambda: workbench.secret(where, "tenant-sync")["token"] != first["token"], "it is changed", 5)
+    assert workbench.secret(where, "tenant-sync")["previous"] == first["token"]
+
+
 EXPECTED: Final[Mapping[str, Callable[[Example], None]]] = MappingProxyType(
     {
         "dedicated-database": a_tenant_has_a_database_server_of_its_own,
@@ -466,6 +477,7 @@ EXPECTED: Final[Mapping[str, Callable[[Example], None]]] = MappingProxyType(
         "proxy": the_application_is_told_of_a_proxy,
         "own-cluster": of_two_tenants_one_gets_the_cluster_and_the_other_follows,
         "rotation": new_credentials_come_without_an_outage,
+        "sync-token": a_sync_token_is_made_and_changed_and_the_former_one_stays_for_a_while,
         "suspended": a_suspended_tenant_is_left_as_it_is_and_caught_up_with_afterwards,
         "switched-off": a_tenant_that_is_off_serves_and_runs_nothing_and_comes_back_as_it_was,
         "tasks-off": tasks_rest_while_the_application_serves,

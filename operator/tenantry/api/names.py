@@ -128,10 +128,13 @@ ANNOTATION_DRY_RUN: Final = f"{GROUP}/dry-run"
 """On a Tenant: its changed specs are held and shown in `status.preview`. `"false"` is as if it were not there."""
 ANNOTATION_ROTATE_CREDENTIALS: Final = f"{GROUP}/rotate-credentials"
 """On a Tenant: a time, or `force-` and a time; on its Secret: the last one that was done."""
+ANNOTATION_ROTATE_SYNC_TOKEN: Final = f"{GROUP}/rotate-sync-token"
+"""As that, for the sync token: the first one makes it."""
 
 # --- fixed object names in a tenant's namespace ---------------------------------------------------------------
 SECRET_DATABASE: Final = "tenant-database"
 SECRET_ENV: Final = "tenant-env"
+SECRET_SYNC: Final = "tenant-sync"
 CONFIG_MAP_INFO: Final = "tenant-info"
 SERVICE_ACCOUNT: Final = "tenant"
 RESOURCE_QUOTA: Final = "tenant"

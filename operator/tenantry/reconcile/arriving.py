@@ -17,6 +17,7 @@ from tenantry.decide.hosts import pinned_default_host
 from tenantry.decide.move import arriving_spec, check_versions
 from tenantry.decide.placement import place
 from tenantry.ports import DatabaseError, Server
+from tenantry.reconcile.apply import Applier
 from tenantry.reconcile.build import Build
 from tenantry.reconcile.database import (
     CREATING,
@@ -33,6 +34,7 @@ from tenantry.reconcile.parking import drop_database, mark_dropping
 from tenantry.reconcile.placing import Placed, available_target, candidates, usable_target
 from tenantry.reconcile.report import Report
 from tenantry.reconcile.serving import blueprint_of, claim_hosts, host_claims
+from tenantry.reconcile.synctoken import carry_token
 from tenantry.reconcile.world import World
 
 
@@ -159,6 +161,7 @@ class Arrival:
         found = Report(self._world, self._tenant, {})
         # Without the database: its logins are the old side's as long as the tenant lives there.
         await Build(self._world, placed, blueprint, None, self._tenant).run(found, None)
+        await carry_token(self._placed, placed, Applier(placed.target, placed.identity, self._world.clock))
         outcomes = [*found.outcomes.values(), hosts.outcome]
         return next((outcome for outcome in outcomes if outcome.status is not True), GOOD)
 

@@ -11,10 +11,12 @@ from tenantry.api.conditions import ConditionType, Reason
 from tenantry.api.names import (
     ANNOTATION_ACTIVITY,
     ANNOTATION_ROTATE_CREDENTIALS,
+    ANNOTATION_ROTATE_SYNC_TOKEN,
     ANNOTATION_STATE,
     LABEL_TENANT_HASH,
     SECRET_DATABASE,
     SECRET_ENV,
+    SECRET_SYNC,
 )
 from tenantry.api.resources import NAMESPACES, RESOURCE_QUOTAS, SECRETS, Ref
 from tenantry.api.tenant import Tenant
@@ -42,6 +44,7 @@ from tenantry.reconcile.namespace import NamespaceOfferedError, conflict, ensure
 from tenantry.reconcile.placing import Placed
 from tenantry.reconcile.quiescence import mark_namespace
 from tenantry.reconcile.report import Report
+from tenantry.reconcile.synctoken import keep_token, together
 from tenantry.reconcile.workloads import Workloads
 from tenantry.reconcile.world import World
 
@@ -85,6 +88,7 @@ class Build:
             sorted(self._blueprint.env.items()),
             self._tenant.requested_at,
             self._tenant.metadata.annotations.get(ANNOTATION_ROTATE_CREDENTIALS),
+            self._tenant.metadata.annotations.get(ANNOTATION_ROTATE_SYNC_TOKEN),
             self._tenant.spec.rotation,
             self._shared and (self._shared.wanted, self._shared.server.endpoint),
             _shown(self._described),
@@ -133,6 +137,11 @@ class Build:
             database = await provisioning
         await self._write_secrets(report, database, secrets)
         await self._applier.apply(quota)
+        if not self.trusted and not blueprint.arriving:  # after the quota, in which it has its place
+            args = (self._world, self._tenant, self._placed, self._applier)
+            token = await keep_token(*args, secrets.get(SECRET_SYNC))
+            found = report.outcomes[ConditionType.SECRETS_READY]
+            report.outcomes[ConditionType.SECRETS_READY] = together(found, token)
         await self._applier.apply_all(gates)
         if database_halt is None or not blueprint.spec.enabled or self._dedicated is not None:
             # Else what the database needs is not known, and must not look unwanted; of a server of its own it is.
@@ -212,7 +221,7 @@ class Build:
 
     async def _add_foreign(self, found: dict[str, Json]) -> None:
         """Secrets of our names that were in an adopted namespace before: to be told of, and not written over."""
-        for name in {SECRET_DATABASE, SECRET_ENV} - found.keys():
+        for name in {SECRET_DATABASE, SECRET_ENV, SECRET_SYNC} - found.keys():
             try:
                 found[name] = await self._placed.target.kube.get(Ref(SECRETS, self._blueprint.namespace, name))
             except NotFoundError:

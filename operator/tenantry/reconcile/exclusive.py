@@ -61,7 +61,7 @@ async def hold(world: World, target: Target, identity: TenantIdentity, *, kept: 
                 live = await target.kube.create(cluster_claim(identity))
         except AlreadyExistsError:
             live = await target.kube.get(CLAIM)
-    target.live.observe(live)
+    _note(world, target, live)
     if not _is_of(live, identity):
         raise cluster_claimed(target.name)
     if await _has_others(world, target, identity):
@@ -79,7 +79,6 @@ async def check_unclaimed(target: Target, identity: TenantIdentity) -> None:
     """
     live = await _read(target)
     if live is not None and not _is_of(live, identity):
-        target.live.observe(live)
         raise cluster_claimed(target.name)
 
 
@@ -180,6 +179,12 @@ async def _has_others(world: World, target: Target, identity: TenantIdentity) ->
         LABEL_MANAGEMENT_ID in live["metadata"]["labels"] and not bears_stamp(live, identity)
         for live in namespaces.items
     )
+
+
+def _note(world: World, target: Target, live: Json) -> None:
+    """Remember a claim of ours. No watch would say that another installation's is gone."""
+    if live["metadata"]["labels"].get(LABEL_MANAGEMENT_ID) == world.settings.management_id:
+        target.live.observe(live)
 
 
 async def _read(target: Target) -> Json | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tenantry.api.names import ANNOTATION_ROTATE_SYNC_TOKEN
 from tenantry.api.tenant import Tenant, TenantSpec
 from tenantry.decide.conditions import GOOD
 from tenantry.decide.hosts import is_under, wanted_hosts
@@ -63,6 +64,7 @@ def blueprint_of(
         database_cidrs=shared.cidrs if shared else (),
         plan=placed.terms.pin,
         dedicated=is_dedicated(placed.record),
+        sync_token=ANNOTATION_ROTATE_SYNC_TOKEN in tenant.metadata.annotations,
         arriving=arriving,
     )
 
