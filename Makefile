@@ -34,6 +34,10 @@ demo: clusters ## Two clusters, a database server, the operator, three tenants; 
 bench: clusters ## TENANTS=300 through the operator against the raw floor; one line of JSON at the end
 	@$(RUN) tests.bench --tenants $(TENANTS)
 
+.PHONY: bench-latency
+bench-latency: clusters ## How soon drift is repaired, and what one hanging target costs the others
+	@$(RUN) tests.bench.latency --tenants $(TENANTS)
+
 ##@ Work on it
 .PHONY: test
 test: clusters ## The tests, on real servers

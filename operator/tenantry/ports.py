@@ -80,7 +80,15 @@ class DatabaseError(Exception):
 
 
 class DatabaseUnreachableError(DatabaseError):
-    """The server did not answer in time, or refused the connection for a reason that may pass."""
+    """The server did not answer in time, or refused the connection for a reason that may pass.
+
+    Attributes:
+        retry_after: Seconds after which it is to be asked again, or None.
+    """
+
+    def __init__(self, message: str, *, sqlstate: str = "", retry_after: float | None = None) -> None:
+        super().__init__(message, sqlstate=sqlstate)
+        self.retry_after = retry_after
 
 
 class DatabaseCredentialsError(DatabaseError):
@@ -630,8 +638,15 @@ class ServerCertificate:
 class OwnServers(Protocol):
     """Sessions on the servers of tenants' own, each for one use."""
 
-    def open(self, server: OwnServer, dial: Callable[[], Awaitable[Tunnel]]) -> AbstractAsyncContextManager[Server]:
+    def open(
+        self, server: OwnServer, dial: Callable[[], Awaitable[Tunnel]], *, read_only: bool = False
+    ) -> AbstractAsyncContextManager[Server]:
         """The server, probed, by way of tunnels to its port; closed with all its sessions afterwards.
+
+        Args:
+            server: Which one.
+            dial: Makes one tunnel.
+            read_only: Nothing is made or put right there, not even the operator's role, and every write is refused.
 
         Raises (on entering):
             KubeError: no tunnel came about.

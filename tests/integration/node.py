@@ -65,7 +65,11 @@ class _Running:
 
 
 class Node:
-    """Runs pods `tenant-postgres-0` of the namespaces that it is told to look after."""
+    """Runs pods `tenant-postgres-0` of the namespaces that it is told to look after.
+
+    Attributes:
+        too_large: A container's limit of memory for which there is no room.
+    """
 
     def __init__(self, target: ClusterAccess, name: str, binaries: Path) -> None:
         self.name = f"{name}-node"
@@ -82,6 +86,7 @@ class Node:
         self._thread = threading.Thread(target=self._run, daemon=True, name="node")
         self.forwards = PortForwards(self._port_of)
         self.trouble: list[str] = []
+        self.too_large = ""
 
     def __enter__(self) -> Self:
         self.forwards.start()
@@ -171,7 +176,7 @@ class Node:
                 del self._running[namespace]
             self._forget(namespace)
         elif not pod["spec"].get("nodeName"):
-            self._bind(namespace)
+            self._place(namespace, pod)
         elif running is None or running.ended:
             if namespace in self._held:
                 return
@@ -181,6 +186,14 @@ class Node:
                 self._start(namespace, pod)
         else:
             self._probe(namespace, running)
+
+    def _place(self, namespace: str, pod: Json) -> None:
+        (container,) = pod["spec"]["containers"]
+        if container["resources"]["limits"]["memory"] != self.too_large:
+            self._bind(namespace)
+        elif not pod["status"].get("conditions"):
+            told = {"type": "PodScheduled", "status": "False", "message": "0/1 nodes are available"}
+            self._patch(PODS.path(namespace, POSTGRES_POD, "status"), {"status": {"conditions": [told]}})
 
     def _bind(self, namespace: str) -> None:
         if not self._get(VOLUME_CLAIMS.path(namespace, POSTGRES_VOLUME)):

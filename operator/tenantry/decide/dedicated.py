@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any, Final
 
@@ -24,6 +25,10 @@ LEAST_MEMORY: Final = 128 * 1024 * 1024
 """Bytes: with less, PostgreSQL is killed while it starts."""
 LOST: Final = "DatabaseMissing"
 """What the container's last message starts with where its volume has not the database that is expected."""
+REVISION_LABEL: Final = "controller-revision-hash"
+"""Of a StatefulSet's pods: which revision of it they were made from."""
+RECOVERY: Final = timedelta(minutes=10)
+"""As long as the startup probe waits."""
 STARTING_RETRY: Final = 15.0
 PATIENT_RETRY: Final = 60.0
 MAX_TOLD: Final = 300
@@ -215,6 +220,46 @@ def check_up(live: Json, pod: Json | None, quota: Json, needed: Mapping[str, str
         f"its server (StatefulSet {POSTGRES}) is not ready yet{f': {why}' if why else ''}",
         retry_after=STARTING_RETRY if observed else PATIENT_RETRY,
     )
+
+
+def not_replaced(why: str) -> Waiting:
+    """The pod that its StatefulSet waits for is still there."""
+    return Waiting(
+        ConditionType.DATABASE_READY,
+        Reason.DATABASE_STARTING,
+        f"pod {POSTGRES_POD} is not as it is wanted by now, and is in the way: delete it, or apply "
+        f"deploy/target-rbac.yaml on the cluster so that the operator may: {why[:MAX_TOLD]}",
+        retry_after=PATIENT_RETRY,
+    )
+
+
+def is_stuck(live: Json, pod: Json, now: datetime) -> bool:
+    """Whether a pod that is not Ready is another one than is wanted by now.
+
+    Its StatefulSet's controller replaces a pod that is Ready, and waits for one that is not: for ever, where what it
+    was made from was wrong. A container that runs is given the time to recover in which its probes do so, too.
+
+    Args:
+        live: The StatefulSet.
+        pod: Its pod.
+        now: The time.
+    """
+    status, metadata = live.get("status") or {}, pod["metadata"]
+    if status.get("observedGeneration", 0) < live["metadata"].get("generation", 0) or not status.get("updateRevision"):
+        return False  # its controller has not said yet which revision that is
+    owners = (each.get("uid") for each in metadata.get("ownerReferences") or () if each.get("controller"))
+    if live["metadata"]["uid"] not in owners or "deletionTimestamp" in metadata:
+        return False
+    if (metadata.get("labels") or {}).get(REVISION_LABEL) == status["updateRevision"]:
+        return False
+    of_pod = pod.get("status") or {}
+    ready = any(each.get("type") == "Ready" and each.get("status") == "True" for each in of_pod.get("conditions") or ())
+    return not ready and not any(_recovers(each, now) for each in of_pod.get("containerStatuses") or ())
+
+
+def _recovers(container: Json, now: datetime) -> bool:
+    began = ((container.get("state") or {}).get("running") or {}).get("startedAt")
+    return began is not None and now - datetime.fromisoformat(began) < RECOVERY
 
 
 def _short_of(quota: Json, needed: Mapping[str, str]) -> Iterator[str]:

@@ -6,6 +6,7 @@ its own start obeys: so nobody, not even Kubernetes by itself, makes an empty on
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
@@ -39,8 +40,11 @@ from tenantry.desired.dedicated import (
 )
 from tenantry.desired.encoding import decoded
 from tenantry.ports import (
+    ConflictError,
     DatabaseCredentialsError,
     DatabaseError,
+    DatabaseUnreachableError,
+    ForbiddenError,
     Json,
     KubeError,
     NotFoundError,
@@ -54,6 +58,8 @@ from tenantry.reconcile.database import SharedDatabase, wanted_database
 from tenantry.reconcile.placing import Placed
 from tenantry.reconcile.records import swap
 from tenantry.reconcile.world import World
+
+logger = logging.getLogger(__name__)
 
 AT_REST = Outcome(True, Reason.DISABLED, "its server is at rest while spec.enabled is false; its volume is kept")
 UNREACHED_RETRY = 10.0
@@ -205,7 +211,34 @@ class DedicatedDatabase:
         try:
             decide.check_up(live, None, status, needed, self._record.name)
         except Waiting:
-            decide.check_up(live, await self._pod(), status, needed, self._record.name)
+            pod = await self._pod()
+            if pod is not None and decide.is_stuck(live, pod, self._world.clock.now()):
+                await self._replace(pod)
+            decide.check_up(live, pod, status, needed, self._record.name)
+
+    async def _replace(self, pod: Json) -> None:
+        """Delete the pod, exactly as it was seen; its StatefulSet makes the one that is wanted.
+
+        Not where the volume's claim is gone or going: the pod may be all that still holds it. Safe to lose.
+
+        Raises:
+            Waiting: the target's rights are of an older version.
+        """
+        if self._world.rehearsal:
+            return
+        try:
+            claim = await self._target.kube.get(Ref(VOLUME_CLAIMS, self._namespace, POSTGRES_VOLUME))
+        except NotFoundError:
+            return
+        if "deletionTimestamp" in claim["metadata"]:
+            return
+        logger.info("%s: pod %s is not as it is wanted and not Ready: replaced", self._record.name, POSTGRES_POD)
+        try:
+            await self._applier.delete(Ref(PODS, self._namespace, POSTGRES_POD), pod)
+        except ConflictError:
+            return  # it is another one by now, or Ready
+        except ForbiddenError as error:
+            raise decide.not_replaced(error.message) from error
 
     async def _pod(self) -> Json | None:
         try:
@@ -246,9 +279,10 @@ def _unreached(error: KubeError | DatabaseError) -> Waiting:
             f"delete the pod {POSTGRES_POD}: the server takes the new ones when it starts",
             retry_after=UNREACHED_RETRY,
         )
+    asked = error.retry_after if isinstance(error, DatabaseUnreachableError) else None
     return Waiting(
         ConditionType.DATABASE_READY,
         Reason.SERVER_NOT_READY,
         f"its server can't be reached by way of the target's API server: {error.message}",
-        retry_after=UNREACHED_RETRY,
+        retry_after=(asked if asked is not None else UNREACHED_RETRY),
     )

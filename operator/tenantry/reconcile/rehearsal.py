@@ -206,9 +206,11 @@ class RehearsedOwnServers:
         self._steps = steps
 
     @asynccontextmanager
-    async def open(self, server: OwnServer, dial: Callable[[], Awaitable[Tunnel]]) -> AsyncIterator[Server]:
-        """See `OwnServers`: it is read from, and what would be done on it is told."""
-        async with self._inner.open(server, dial) as real:
+    async def open(
+        self, server: OwnServer, dial: Callable[[], Awaitable[Tunnel]], *, read_only: bool = True
+    ) -> AsyncIterator[Server]:
+        """See `OwnServers`: it is read from, whatever is asked for, and what would be done on it is told."""
+        async with self._inner.open(server, dial, read_only=True) as real:
             yield RehearsedServer(real, self._steps)
 
 

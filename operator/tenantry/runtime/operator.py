@@ -132,7 +132,7 @@ class Operator:
             ledger=self._ledger,
             targets=targets,
             servers=servers,
-            own_servers=TunnelledServers(),
+            own_servers=TunnelledServers(self._clock),
             clock=self._clock,
             dns=DnsLookup(options.dns_servers, allow_loopback=options.allow_loopback_targets),
             events=events,
@@ -236,7 +236,7 @@ class Operator:
     async def _watch(self, world: World, cache: ManagementCache) -> None:
         def take(resource: Resource, kind: str | None, body: Json) -> None:
             cache.take(resource, kind, body)
-            if resource == TENANTS and kind == "DELETED" and world.endings.take(body):
+            if resource == TENANTS and kind == "DELETED" and world.endings.take(body, world.clock.now()):
                 self._waker.wake(Ref(TENANTS, body["metadata"]["namespace"], body["metadata"]["name"]))
 
         await run_kopf(
