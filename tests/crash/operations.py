@@ -11,7 +11,13 @@ from tests.crash.looking import Json, Looking
 from tests.integration.acting import Api, manifest, pod_spec
 from tests.scene.lab import is_ready, plan_body, tenant_body
 
-from tenantry.api.names import ANNOTATION_DRY_RUN, ANNOTATION_ROTATE_CREDENTIALS, SECRET_DATABASE
+from tenantry.api.names import (
+    ANNOTATION_DRY_RUN,
+    ANNOTATION_ROTATE_CREDENTIALS,
+    ANNOTATION_ROTATE_SYNC_TOKEN,
+    SECRET_DATABASE,
+    SECRET_SYNC,
+)
 from tenantry.api.resources import DEPLOYMENTS, LEASES, TENANT_PLANS, TENANTS, Resource
 from tenantry.api.tenantrecord import RecordState
 
@@ -125,12 +131,20 @@ def _rotate(looking: Looking, names: Names) -> None:
     rotate_tenant(looking, names, "once")
 
 
-def rotate_tenant(looking: Looking, names: Names, value: str) -> None:
-    """Ask for new credentials, by an annotation that was not there before."""
+def rotate_tenant(looking: Looking, names: Names, value: str, annotation: str = ANNOTATION_ROTATE_CREDENTIALS) -> None:
+    """Ask for new credentials, by an annotation that was not there before, or did not say this."""
     path = TENANTS.path(names.case.workspace, TENANT)
-    change = {"metadata": {"annotations": {ANNOTATION_ROTATE_CREDENTIALS: value}}}
+    change = {"metadata": {"annotations": {annotation: value}}}
     answer = looking.management.patch(path, change, dry=False)
     assert answer.status < 300, answer.message
+
+
+def _make_token(looking: Looking, names: Names) -> None:
+    rotate_tenant(looking, names, "first", ANNOTATION_ROTATE_SYNC_TOKEN)
+
+
+def _rotate_token(looking: Looking, names: Names) -> None:
+    rotate_tenant(looking, names, "second", ANNOTATION_ROTATE_SYNC_TOKEN)
 
 
 def delete_tenant(looking: Looking, names: Names) -> None:
@@ -186,6 +200,17 @@ def _rotated(looking: Looking, names: Names) -> bool:
     return used.endswith("_1") and open_ == {used} and _ready(looking, names)
 
 
+def _has_token(looking: Looking, names: Names) -> bool:
+    return looking.secret(names, SECRET_SYNC).keys() == {"token"} and _ready(looking, names)
+
+
+def _token_rotated(looking: Looking, names: Names) -> bool:
+    """It is another one, and the former one has ended."""
+    bodies = (body for body in looking.on_target(names) if body["metadata"]["name"] == SECRET_SYNC)
+    done = any(body["metadata"]["annotations"].get(ANNOTATION_ROTATE_SYNC_TOKEN) == "second" for body in bodies)
+    return done and _has_token(looking, names)
+
+
 def _deleted(looking: Looking, names: Names) -> bool:
     states = [record["spec"]["state"] for record in looking.records(names)]
     return looking.tenant(names) is None and states == [RecordState.DELETED.value]
@@ -204,6 +229,8 @@ RELEASE: Final = Operation("release", _release, _released, (CREATE, HOLD))
 DISABLE: Final = Operation("disable", _disable, _ready, (CREATE, USE))
 ENABLE: Final = Operation("enable", _create, _ready, (CREATE, USE, DISABLE))
 ROTATE: Final = Operation("rotate", _rotate, _rotated, (CREATE, USE))
+MAKE_TOKEN: Final = Operation("make-token", _make_token, _has_token, (CREATE, USE))
+ROTATE_TOKEN: Final = Operation("rotate-token", _rotate_token, _token_rotated, (CREATE, USE, MAKE_TOKEN))
 DELETE: Final = Operation("delete", delete_tenant, _deleted, (CREATE, USE))
 UNDELETE: Final = Operation("undelete", _create, _ready, (CREATE, USE, DELETE))
 PURGE: Final = Operation("purge", _end_window, _gone, (CREATE, USE, DELETE))
@@ -211,5 +238,8 @@ DESTROY: Final = Operation("destroy", _destroy, _gone, (CREATE, USE))
 
 OPERATIONS: Final = {
     operation.name: operation
-    for operation in (CREATE, UPDATE, HOLD, RELEASE, ROTATE, DISABLE, ENABLE, DELETE, UNDELETE, PURGE, DESTROY)
+    for operation in (
+        *(CREATE, UPDATE, HOLD, RELEASE, ROTATE, MAKE_TOKEN, ROTATE_TOKEN),
+        *(DISABLE, ENABLE, DELETE, UNDELETE, PURGE, DESTROY),
+    )
 }

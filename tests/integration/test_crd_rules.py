@@ -75,15 +75,15 @@ def tenant_cases() -> Iterator[Case]:
 
     tier2 = {"tier": "Tier2"}
     yield case("placement", "Tier2 and Tier3 need a placement", tier2, {"tier": "Tier1"})
-    yield case("placement", "Tier2 and Tier3 need a placement", {"tier": "Tier3"})
+    own_cluster = {"tier": "Tier3", "placement": {"region": "r"}}
+    yield case("placement", "Tier2 and Tier3 need a placement", {"tier": "Tier3"}, own_cluster)
     there = {"placement": {"cluster": "c"}}
-    yield case("tier", "Tier3 is not supported yet: use Tier1 or Tier2", {"tier": "Tier3", **there})
     own = "Tier2 needs database.mode: Dedicated, a server of its own"
     promised = {**tier2, **there, "database": {"mode": "Dedicated", "dedicated": DEDICATED}}
     yield case("database", own, {**tier2, **there, "database": {"mode": "Shared"}}, promised)
     yield case("database", own, {**tier2, **there}, promised)
-    for field in ("proxy", "backup"):
-        yield case(field, f"{field} {LATER}", {field: {}}, {field: None})
+    yield case("backup", f"backup {LATER}", {"backup": {}}, {"backup": None})
+    yield from proxy_cases()
     ttl = "ttl must be a duration from 1m to 8760h (a year)"
     yield case("ephemeral.ttl", ttl, {"ephemeral": {"ttl": "59s"}}, {"ephemeral": {"ttl": "1m"}})
     yield case("ephemeral.ttl", ttl, {"ephemeral": {"ttl": "8760h1s"}}, {"ephemeral": {"ttl": "8760h"}})
@@ -149,6 +149,15 @@ def external_cases() -> Iterator[Case]:
     yield Case(
         "Tenant", "spec.rotation", rotation, {"database": own, "rotation": {"interval": "1h"}}, {"database": own}
     )
+
+
+def proxy_cases() -> Iterator[Case]:
+    set_twice = "proxy sets HTTP_PROXY, HTTPS_PROXY and NO_PROXY, in both cases: take them out of env and limits"
+    proxy: Json = {"proxy": {"httpSecretRef": {"name": "proxy"}, "noProxy": ["10.0.0.0/8", ".example.com", "[::1]"]}}
+    for field, name in (("env", "HTTP_PROXY"), ("env", "no_proxy"), ("limits", "HTTPS_PROXY")):
+        refused = {**proxy, field: {name: "1"}}
+        yield Case("Tenant", "spec.proxy", set_twice, refused, {**proxy, field: {"FTP_PROXY": "1"}})
+    yield Case("Tenant", "spec.proxy", set_twice, {**proxy, "env": {"http_proxy": ""}}, {"env": {"http_proxy": ""}})
 
 
 def rotation_cases() -> Iterator[Case]:

@@ -7,10 +7,25 @@ from collections.abc import Iterator
 import pytest
 from tests.crash.gate import Mode
 from tests.crash.lane import Lane, open_lane
-from tests.crash.operations import CREATE, DELETE, DISABLE, ENABLE, PURGE, ROTATE, UNDELETE, UPDATE, USE
+from tests.crash.operations import (
+    CREATE,
+    DELETE,
+    DISABLE,
+    ENABLE,
+    MAKE_TOKEN,
+    PURGE,
+    ROTATE,
+    ROTATE_TOKEN,
+    UNDELETE,
+    UPDATE,
+    USE,
+)
 from tests.crash.report import line_of
 
-LIFE = (CREATE, USE, UPDATE, ROTATE, DISABLE, ENABLE, DELETE, UNDELETE, DELETE, PURGE)
+LIFE = (
+    *(CREATE, USE, UPDATE, ROTATE, MAKE_TOKEN, ROTATE_TOKEN),
+    *(DISABLE, ENABLE, DELETE, UNDELETE, DELETE, PURGE),
+)
 QUIET_SECONDS = 0.5
 
 

@@ -44,6 +44,7 @@ class PinnedCluster(Model):
     id: Uid = Field(description="The UID of kube-system of the cluster that the name stood for.")
     namespace: Annotated[str, Field(max_length=63)]
     host: Annotated[str, Field(max_length=253)] = Field("", description="The tenant's default host, if it has one.")
+    exclusive: bool = Field(False, description="Tier3: the tenant has the whole cluster for itself.")
     adopted: bool = Field(False, description="The namespace was not made by us: it is let go of, never deleted.")
 
 

@@ -55,6 +55,7 @@ class Blueprint:
         plan: Which content of which plan `effective` was made from, as its record says.
         dedicated: The database has a server of its own in the namespace.
         operated: CloudNativePG makes that.
+        sync_token: It has a sync token, or is about to.
         arriving: It is being moved there and does not live there yet.
     """
 
@@ -71,6 +72,7 @@ class Blueprint:
     plan: PinnedPlan | None = None
     dedicated: bool = False
     operated: bool = False
+    sync_token: bool = False
     arriving: bool = False
 
     @property

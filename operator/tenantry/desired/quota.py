@@ -78,6 +78,7 @@ def limit_range(blueprint: Blueprint) -> dict[str, Any]:
 def _with_overhead(name: str, value: str, blueprint: Blueprint) -> str:
     own = OVERHEAD.get(name, 0) + (DEDICATED_OVERHEAD.get(name, 0) if blueprint.dedicated else 0)
     own += OPERATED_OVERHEAD.get(name, 0) if blueprint.operated else 0
+    own += 1 if blueprint.sync_token and name in ("count/secrets", "secrets") else 0
     return str(int(value) + own) if own and value.isdigit() else value
 
 

@@ -24,6 +24,7 @@ from tenantry.decide.placement import means, place
 from tenantry.ports import ConflictError, Copied, KubeError
 from tenantry.reconcile.arriving import Arrival, pin_cluster, pin_server
 from tenantry.reconcile.copies import Copies, Failed
+from tenantry.reconcile.exclusive import wants_own
 from tenantry.reconcile.leaving import seconds_since, stop_old_side
 from tenantry.reconcile.parking import ready_server, wanted_of
 from tenantry.reconcile.placing import Placed, candidates
@@ -129,20 +130,21 @@ class Moving:
             body = self._world.live.get(Ref(CLUSTERS, "", name))
             fits = body is not None and means(placement, Cluster.model_validate(body))
             return Destination(name if fits else "another", server)
-        return Destination(self._choose(tenant, workspace, approval), server)
+        return Destination(self._choose(tenant, workspace, record.name, approval), server)
 
-    def _choose(self, tenant: Tenant, workspace: Workspace, approval: str | None) -> str:
+    def _choose(self, tenant: Tenant, workspace: Workspace, record: str, approval: str | None) -> str:
         """A cluster for a region or environment: the one that was approved, if it will do.
 
         Raises:
             Waiting, Terminal: there is none.
         """
-        spec, found = tenant.spec, candidates(self._world)
+        spec, found = tenant.spec, candidates(self._world, record)
+        own = wants_own(tenant)
         named = [each for each in found if each.cluster.name in (approval or "").split("/")]
         try:
-            return place(spec.placement, workspace.labels, named, spec.environment).name
+            return place(spec.placement, workspace.labels, named, spec.environment, exclusive=own).name
         except (Terminal, Waiting):
-            return place(spec.placement, workspace.labels, found, spec.environment).name
+            return place(spec.placement, workspace.labels, found, spec.environment, exclusive=own).name
 
     async def _begin(
         self, tenant: Tenant, workspace: Workspace, placed: Placed, wanted: Destination, report: Report
@@ -163,7 +165,7 @@ class Moving:
             )
         cluster = database = None
         if wanted.cluster is not None:
-            cluster = pin_cluster(world, placed, wanted.cluster, workspace.labels, epoch)
+            cluster = await pin_cluster(world, tenant, placed, wanted.cluster, workspace.labels, epoch)
         if wanted.server is not None:
             database = await pin_server(world, placed, wanted.server, workspace.labels, epoch)
         origin = Destination(

@@ -6,8 +6,8 @@ import logging
 from typing import Any
 
 from tenantry.api.conditions import Reason
-from tenantry.api.names import ANNOTATION_START_FRESH
-from tenantry.api.resources import TENANT_RECORDS, TENANTS, Ref
+from tenantry.api.names import ANNOTATION_START_FRESH, CLAIM_CLUSTER, LABEL_CLAIM
+from tenantry.api.resources import CLUSTERS, TENANT_RECORDS, TENANTS, Ref
 from tenantry.api.tenant import Tenant
 from tenantry.api.tenantrecord import RecordState, TenantRecord
 from tenantry.decide.deletion import departure, parse_time
@@ -85,6 +85,7 @@ class TenantRecordReconciler:
             return Result(retry=True)
         if empty:
             await remove_record(world, record)  # the Tenant went before anything was made for it
+            world.wake.wake(Ref(CLUSTERS, "", record.spec.cluster.name))  # it gives a claim of the whole of it back
             return Result()
         if (tenant := world.endings.tenant_of(record.spec.tenant_uid)) is not None:
             return await self._deleted_too_soon(record, tenant)
@@ -227,7 +228,8 @@ class TenantRecordReconciler:
         if target is None or not target.availability.ok:
             return None
         identity = record.identity
-        if any(bears_stamp(live, identity) for live in target.live.of_tenant(identity.tenant_hash)):
+        stamped = (live for live in target.live.of_tenant(identity.tenant_hash) if bears_stamp(live, identity))
+        if any(live["metadata"]["labels"].get(LABEL_CLAIM) != CLAIM_CLUSTER for live in stamped):
             return False
         if pinned.mode != "Shared":
             return True

@@ -38,6 +38,7 @@ from tenantry.api.tenantrecord import (
     RecordState,
     TenantRecord,
 )
+from tenantry.decide.adoption import was_adopted
 from tenantry.decide.hosts import pinned_default_host
 from tenantry.decide.workspaces import allows
 from tenantry.desired.cloudnativepg import PROVIDER_KEY
@@ -45,6 +46,7 @@ from tenantry.desired.dedicated import DATABASE_ID_KEY
 from tenantry.desired.namespace import plan_of
 from tenantry.desired.stamp import bears_stamp
 from tenantry.ports import ClusterFacts, DatabaseClaim, DatabaseError, Json, NotFoundError, Server, Target
+from tenantry.reconcile.exclusive import has_claim
 from tenantry.reconcile.external import is_copy
 from tenantry.reconcile.records import Fate, Pins, create_record
 from tenantry.reconcile.sidetraces import Claimed, Homes, epoch_of, is_home, left_namespace, merged
@@ -201,6 +203,8 @@ def pinned_cluster(
         id=facts.cluster_id,
         namespace=str(namespace["metadata"]["name"]),
         host=pinned_default_host(Cluster.model_validate(cluster).spec, identity),
+        exclusive=has_claim(target, identity),
+        adopted=was_adopted(namespace, identity),
     )
 
 

@@ -186,7 +186,9 @@ class Waker:
 def _secrets_of(spec: Json) -> set[str]:
     """The Secrets of its workspace that a Tenant takes something from."""
     sources = [*(spec.get("envFrom") or ()), (spec.get("database") or {}).get("external") or {}]
-    return {source["secretRef"]["name"] for source in sources if "secretRef" in source}
+    names = {source["secretRef"]["name"] for source in sources if "secretRef" in source}
+    proxy = (spec.get("proxy") or {}).get("httpSecretRef") or {}
+    return names | ({proxy["name"]} if "name" in proxy else set())
 
 
 def _plan_of(revision: str) -> Ref:
