@@ -17,6 +17,7 @@ from tenantry.adapters.postgres import (
     rules,
     snapshot,
     statements,
+    strangers,
 )
 from tenantry.adapters.postgres.steps import CheckedSteps
 from tenantry.ports import (
@@ -41,12 +42,16 @@ class PostgresAdmin(CheckedSteps):
     async def probe(self) -> ServerFacts:
         """Connect, make sure that database `tenantry` and its table are there, and read the facts.
 
+        Tenants' sessions that just then hold up new connections to others' databases are ended.
+
         Raises:
             DatabaseUnreachableError: no usable answer in time; TLS failures, too.
             DatabaseCredentialsError: the role is refused or lacks a right; the message says what to grant.
         """
         self._prepared = False
         await self._prepare()
+        async with self._home() as connection:
+            await strangers.end(connection)
         return await home.facts(self._connections)
 
     async def inspect(self, wanted: WantedDatabase) -> DatabaseState:
