@@ -220,6 +220,10 @@ def cluster_cases() -> Iterator[Case]:
     gateway = {"gatewayRef": {"namespace": "n", "name": "g"}}
     yield case("ingress.gatewayRef", "gatewayRef is not supported yet: use className", ingress(**gateway), ingress())
     yield case("ingress.className", "className must be set", {"ingress": {}}, ingress())
+    operated = {"image": "pg:{version}", "apiServerCidrs": ["192.0.2.10/32"]}
+    either = "image or cloudNativePG must be set: one for servers with provider Builtin, one for those with provider "
+    nobody, made = ({"dedicatedDatabases": offer} for offer in ({"user": 26}, {"cloudNativePG": operated}))
+    yield case("dedicatedDatabases", f"{either}CloudNativePG", nobody, made)
     issuer, own = {"clusterIssuer": "letsencrypt"}, {"controllerDefault": True}
     yield case("ingress.tls", EITHER_TLS, ingress(tls={}), ingress(tls=issuer))
     yield case("ingress.tls", EITHER_TLS, ingress(tls=issuer | own), ingress(tls=own))

@@ -81,11 +81,15 @@ def check_volumes(live: Json | None, claims: Sequence[Json], record: str) -> Non
 
 
 def _holds_data(claim: Json, *, orphaned: bool) -> bool:
-    """Where the Cluster is gone, claims that it owns go after it; only such that nobody owns are taken over."""
+    """Where the Cluster is gone, claims that it owns go after it; only such that nobody owns are taken over.
+
+    Where it is there, a claim that is being deleted still has the data: it goes with the last pod that uses it.
+    """
     metadata = claim["metadata"]
     labels = metadata.get("labels") or {}
     ours = labels.get(LABEL_POSTGRES_CLUSTER) == POSTGRES and labels.get(LABEL_VOLUME_ROLE, DATA_ROLE) == DATA_ROLE
-    return ours and not metadata.get("deletionTimestamp") and not (orphaned and metadata.get("ownerReferences"))
+    leaving = metadata.get("deletionTimestamp") or metadata.get("ownerReferences")
+    return ours and not (orphaned and leaving)
 
 
 def check_unchanged(server: DedicatedServer, operated: Operated, live: Json) -> None:
