@@ -311,6 +311,21 @@ def test_a_cluster_whose_volumes_nobody_owns_is_made_again_and_finds_its_data(
             admin.execute(statement.replace(f"'{identifier}'", "'7'"))
 
 
+def test_a_namespace_that_is_gone_took_the_database_along_and_none_is_made(
+    workbench: Workbench, operated: CloudNativePG, plan: str
+) -> None:
+    where = made(workbench, operated, plan)
+    former = workbench.on_target(NAMESPACES, "", where.namespace)["metadata"]["uid"]
+    workbench.target.delete(NAMESPACES.path(name=where.namespace), dry=False)
+    wait_for(
+        lambda: workbench.on_target(NAMESPACES, "", where.namespace).get("metadata", {}).get("uid", former) != former,
+        "the namespace is made again",
+        SECONDS,
+    )
+    workbench.told("False", "DatabaseMissing", None, seconds=SECONDS)
+    assert its_cluster(workbench, where) == {}
+
+
 def test_passwords_that_were_lost_are_made_anew_and_taken_over(
     workbench: Workbench, operated: CloudNativePG, plan: str
 ) -> None:
@@ -392,6 +407,10 @@ def test_a_target_without_cloudnativepg_says_so_and_is_used_once_it_has_it(
     message = condition(tenant)["message"]
     assert f"Cluster {name!r}" in message
     assert "postgresql.cnpg.io/v1" in message or "deploy/target-cloudnativepg.yaml" in message
+    trial.apply(trial.tenant("left", plan=plan, database=DATABASE, placement=placement, deletion={"window": "1h"}))
+    trial.told("Unknown", "DedicatedNotOffered", None, name="left", seconds=SECONDS)
+    trial.delete("left")
+    trial.gone("left", seconds=SECONDS)
     install(bare, rights=False)
     wait_for(lambda: says(trial, "applies deploy/target-cloudnativepg.yaml there"), "its rights are asked for", SECONDS)
     install(bare)

@@ -43,6 +43,17 @@ def not_allowed(cluster: str, why: str) -> Waiting:
     )
 
 
+def not_judged(why: str) -> Waiting:
+    """Its webhook, which has a say in each change of a Cluster, does not answer."""
+    return Waiting(
+        ConditionType.DATABASE_READY,
+        Reason.DATABASE_STARTING,
+        f"CloudNativePG does not answer the API server, so its Cluster {POSTGRES} can't be made or changed now: "
+        f"{why[:MAX_TOLD]}",
+        retry_after=STARTING_RETRY,
+    )
+
+
 def other_provider(pinned: str | None, wanted: str) -> Terminal:
     """The spec names another provider than the one that made the server."""
     return Terminal(
