@@ -70,6 +70,10 @@ class UnreachableError(KubeError):
         self.retry_after = retry_after
 
 
+WEBHOOK_FAILED = "failed calling webhook"
+"""In the message of an UnreachableError: the API server did answer, and somebody's admission webhook did not."""
+
+
 class DatabaseError(Exception):
     """A database server refused a statement; `message` has no secret in it and names no other tenant."""
 

@@ -39,7 +39,7 @@ TEST_SETTINGS: Final = ("fsync=off", "shared_buffers=16MB", f"listen_addresses={
 
 
 @dataclass(slots=True)
-class _Running:
+class Running:
     """One pod's container.
 
     Attributes:
@@ -78,7 +78,7 @@ class Node:
         self._binaries = binaries
         self._folder = DataFolder("node")
         self._user = server_user()
-        self._running: dict[str, _Running] = {}
+        self._running: dict[str, Running] = {}
         self._namespaces: set[str] = set()
         self._held: set[str] = set()
         self._lock = threading.Lock()
@@ -239,11 +239,11 @@ class Node:
             on_orphan=Signals.SIGQUIT,
         )  # fmt: skip
         probe = [part.replace("5432", str(port)) for part in container["readinessProbe"]["exec"]["command"]]
-        self._running[namespace] = _Running(
+        self._running[namespace] = Running(
             pod["metadata"]["uid"], process, port, message, probe=probe, environment=environment
         )
 
-    def _probe(self, namespace: str, running: _Running) -> None:
+    def _probe(self, namespace: str, running: Running) -> None:
         if not running.process.running():
             running.ended = True
             self._tell(namespace, ready=False, message=running.message.read_text())
@@ -298,7 +298,7 @@ class Node:
                     os.chown(path, owner.pw_uid, owner.pw_gid, follow_symlinks=False)
 
 
-def _passes(running: _Running) -> bool:
+def _passes(running: Running) -> bool:
     """The readiness probe; one that takes too long has failed."""
     try:
         done = subprocess.run(running.probe, env=running.environment, check=False, timeout=PROBE_SECONDS)

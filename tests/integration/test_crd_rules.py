@@ -120,9 +120,10 @@ def dedicated_cases() -> Iterator[Case]:
     only = "externalAccess goes with mode: Dedicated only: other tenants' databases are on the shared servers"
     yield case("database.externalAccess", only, {"mode": "Shared", **outside}, {**own, **outside})
     yield case("database.externalAccess", only, outside, {"mode": "Shared"})
-    more = "instances: more than 1 is not supported yet, for it takes an operator of databases: use 1"
-    two = {**own, "dedicated": {**DEDICATED, "instances": 2}}
-    yield case("database.dedicated.instances", more, two, {**own, "dedicated": {**DEDICATED, "instances": 1}})
+    more = "instances: more than 1 takes an operator of databases: use 1, or provider: CloudNativePG"
+    two = {**DEDICATED, "instances": 2}
+    operated = {**own, "dedicated": {**two, "provider": "CloudNativePG"}}
+    yield case("database.dedicated.instances", more, {**own, "dedicated": two}, operated)
 
 
 def external_cases() -> Iterator[Case]:
@@ -228,6 +229,10 @@ def cluster_cases() -> Iterator[Case]:
     gateway = {"gatewayRef": {"namespace": "n", "name": "g"}}
     yield case("ingress.gatewayRef", "gatewayRef is not supported yet: use className", ingress(**gateway), ingress())
     yield case("ingress.className", "className must be set", {"ingress": {}}, ingress())
+    operated = {"image": "pg:{version}", "apiServerCidrs": ["192.0.2.10/32"]}
+    either = "image or cloudNativePG must be set: one for servers with provider Builtin, one for those with provider "
+    nobody, made = ({"dedicatedDatabases": offer} for offer in ({"user": 26}, {"cloudNativePG": operated}))
+    yield case("dedicatedDatabases", f"{either}CloudNativePG", nobody, made)
     issuer, own = {"clusterIssuer": "letsencrypt"}, {"controllerDefault": True}
     yield case("ingress.tls", EITHER_TLS, ingress(tls={}), ingress(tls=issuer))
     yield case("ingress.tls", EITHER_TLS, ingress(tls=issuer | own), ingress(tls=own))
@@ -281,6 +286,11 @@ STORAGE: Final = (
     "storage can't be changed, for volumes of a StatefulSet stay as they were made: make another Tenant and copy the "
     "data",
 )
+PROVIDER: Final = (
+    "Tenant",
+    "spec.database.dedicated.provider",
+    "provider can't be changed, for one can't take over the other's volumes: make another Tenant and copy the data",
+)
 OWN: Final = {"database": {"mode": "Dedicated", "dedicated": DEDICATED}}
 LARGE: Final = {"database": {"dedicated": {"size": "large"}}}
 SHORT: Final = {"ephemeral": {"ttl": "1h"}}
@@ -292,6 +302,7 @@ CHANGES: Final = (
     Change(*EPHEMERAL, stored={}, refused=SHORT, accepted={"displayName": "new"}),
     Change(*VERSION, stored=OWN, refused={"database": {"dedicated": {"version": "18"}}}, accepted=LARGE),
     Change(*STORAGE, stored=OWN, refused={"database": {"dedicated": {"storage": {"size": "9Gi"}}}}, accepted=LARGE),
+    Change(*PROVIDER, stored=OWN, refused={"database": {"dedicated": {"provider": "CloudNativePG"}}}, accepted=LARGE),
     Change(*KUBECONFIG, stored=SECRET, refused={"kubeconfigSecretRef": None}, accepted=OTHER_SECRET),
     Change(*KUBECONFIG, stored={}, refused=SECRET, accepted={"unschedulable": True}),
 )  # fmt: skip

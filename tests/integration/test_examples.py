@@ -21,6 +21,7 @@ from tests.controlplane.cluster import ControlPlane
 from tests.controlplane.postgres_binaries import debian_binaries
 from tests.demo.quickstart import FOLDER as QUICKSTART
 from tests.demo.quickstart import PLATFORM
+from tests.integration.cloudnativepg import CloudNativePG, install
 from tests.integration.node import Node
 from tests.integration.tenants import Whereabouts, condition, wait_for
 from tests.scene.installation import install_target, kubeconfig_secret, operator_kubeconfig
@@ -34,6 +35,7 @@ from tenantry.api.resources import (
     DEPLOYMENTS,
     NAMESPACES,
     NETWORK_POLICIES,
+    POSTGRES_CLUSTERS,
     RESOURCE_QUOTAS,
     ROLE_BINDINGS,
     TENANT_PLANS,
@@ -384,6 +386,22 @@ def a_tenant_has_a_database_server_of_its_own(example: Example) -> None:
             assert session.execute("SELECT current_user").fetchall() == [(f"{where.database}_owner",)]
 
 
+def a_tenants_database_has_a_replica(example: Example) -> None:
+    bench, where = example.workbench, example.workbench.whereabouts("replicated")
+    install(bench.stage.target)
+    example.apply("plan.yaml")
+    with CloudNativePG(bench.stage.target, bench.prefix, debian_binaries()) as played:
+        played.look_after(where.namespace)
+        example.apply("tenant.yaml")
+        bench.ready("replicated", seconds=EPHEMERAL_SECONDS)
+        given = bench.secret(where, "tenant-database")
+        assert given["host"] == f"tenant-postgres.{where.namespace}.svc"
+        status = bench.on_target(POSTGRES_CLUSTERS, where.namespace, "tenant-postgres")["status"]
+        assert status["readyInstances"] == 2
+        with psycopg.connect(played.reach(where.namespace, given), connect_timeout=5) as session:
+            assert session.execute("SELECT current_user").fetchall() == [(f"{where.database}_owner",)]
+
+
 def a_tenant_moves_to_another_server_with_its_data(example: Example) -> None:
     workbench, where = example.workbench, example.workbench.whereabouts("mover")
     example.apply("1-tenant.yaml")
@@ -465,6 +483,7 @@ def a_sync_token_is_made_and_changed_and_the_former_one_stays_for_a_while(exampl
 
 EXPECTED: Final[Mapping[str, Callable[[Example], None]]] = MappingProxyType(
     {
+        "cloudnativepg": a_tenants_database_has_a_replica,
         "dedicated-database": a_tenant_has_a_database_server_of_its_own,
         "deletion": deleted_tenants_are_locked_for_their_windows_and_come_back_with_everything,
         "external-database": a_tenant_uses_a_database_that_is_its_customers_own,

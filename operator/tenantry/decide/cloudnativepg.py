@@ -43,6 +43,17 @@ def not_allowed(cluster: str, why: str) -> Waiting:
     )
 
 
+def not_judged(why: str) -> Waiting:
+    """Its webhook, which has a say in each change of a Cluster, does not answer."""
+    return Waiting(
+        ConditionType.DATABASE_READY,
+        Reason.DATABASE_STARTING,
+        f"CloudNativePG does not answer the API server, so its Cluster {POSTGRES} can't be made or changed now: "
+        f"{why[:MAX_TOLD]}",
+        retry_after=STARTING_RETRY,
+    )
+
+
 def other_provider(pinned: str | None, wanted: str) -> Terminal:
     """The spec names another provider than the one that made the server."""
     return Terminal(
@@ -81,11 +92,15 @@ def check_volumes(live: Json | None, claims: Sequence[Json], record: str) -> Non
 
 
 def _holds_data(claim: Json, *, orphaned: bool) -> bool:
-    """Where the Cluster is gone, claims that it owns go after it; only such that nobody owns are taken over."""
+    """Where the Cluster is gone, claims that it owns go after it; only such that nobody owns are taken over.
+
+    Where it is there, a claim that is being deleted still has the data: it goes with the last pod that uses it.
+    """
     metadata = claim["metadata"]
     labels = metadata.get("labels") or {}
     ours = labels.get(LABEL_POSTGRES_CLUSTER) == POSTGRES and labels.get(LABEL_VOLUME_ROLE, DATA_ROLE) == DATA_ROLE
-    return ours and not metadata.get("deletionTimestamp") and not (orphaned and metadata.get("ownerReferences"))
+    leaving = metadata.get("deletionTimestamp") or metadata.get("ownerReferences")
+    return ours and not (orphaned and leaving)
 
 
 def check_unchanged(server: DedicatedServer, operated: Operated, live: Json) -> None:

@@ -41,7 +41,7 @@ from tenantry.desired.dedicated import CERTIFICATE_KEYS, PORT, SUPERUSER_KEY, is
 from tenantry.desired.encoding import decoded
 from tenantry.desired.rbac import cloudnativepg_binding
 from tenantry.desired.stamp import stamped
-from tenantry.ports import ForbiddenError, Json, NotFoundError, Tunnel
+from tenantry.ports import WEBHOOK_FAILED, ForbiddenError, Json, NotFoundError, Tunnel, UnreachableError
 from tenantry.reconcile.apply import Applier, ref_of
 from tenantry.reconcile.dedicated import DedicatedDatabase
 from tenantry.reconcile.placing import Placed
@@ -81,16 +81,24 @@ class OperatedDatabase(DedicatedDatabase):
         live = await self._cluster()
         if live is not None:
             decide.check_unchanged(server, operated, live)
+        await self._bind()
         if server.database_id and (secrets is not None or live is None):
             await self._check_volumes(live)
-        await self._bind()
         if secrets is not None and not is_whole(secrets.get(POSTGRES), SECRET_KEYS):
             await self._applier.apply_secret(self._new_passwords(), secrets.get(POSTGRES))
         around = [*server_objects(server, *self._whose), *open_objects(server, operated, *self._whose)]
         await self._applier.apply_all(around)
-        live = await self._applier.apply(postgres_cluster(server, operated, *self._whose))
+        live = await self._apply(postgres_cluster(server, operated, *self._whose))
         if server.running:
             await self._check_instances(server, operated, live)
+
+    async def _apply(self, body: Json) -> Json:
+        try:
+            return await self._applier.apply(body)
+        except UnreachableError as error:
+            if WEBHOOK_FAILED not in error.message:
+                raise
+            raise decide.not_judged(error.message) from error
 
     async def _cluster(self) -> Json | None:
         """Its Cluster as it is now.

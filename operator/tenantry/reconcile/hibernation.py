@@ -7,7 +7,7 @@ from tenantry.api.names import ANNOTATION_HIBERNATION, POSTGRES
 from tenantry.api.resources import POSTGRES_CLUSTERS, Ref
 from tenantry.api.tenantrecord import TenantRecord
 from tenantry.desired.stamp import bears_stamp
-from tenantry.ports import NotFoundError, Target
+from tenantry.ports import ForbiddenError, NotFoundError, Target
 
 
 async def hibernate(target: Target, record: TenantRecord) -> None:
@@ -24,6 +24,10 @@ async def hibernate(target: Target, record: TenantRecord) -> None:
         live = await target.kube.get(ref)
     except NotFoundError:
         return  # never made, or its kind is gone and all of it with that
+    except ForbiddenError:
+        if record.spec.database.id:
+            raise
+        return  # never made, for the rights that it takes were not given
     metadata = live["metadata"]
     asleep = (metadata.get("annotations") or {}).get(ANNOTATION_HIBERNATION) == "on"
     if asleep or not bears_stamp(live, record.identity) or metadata.get("deletionTimestamp"):

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from tenantry.adapters.breaker import Breaker
 from tenantry.api.resources import Ref, Resource
-from tenantry.ports import Json, Kube, Listing, Tunnel, UnreachableError, WatchEvent
+from tenantry.ports import WEBHOOK_FAILED, Json, Kube, Listing, Tunnel, UnreachableError, WatchEvent
 
 T = TypeVar("T")
 
@@ -80,7 +80,8 @@ class GuardedKube:
         try:
             answer = await call
         except UnreachableError as error:
-            if error.status == 429:  # it is there, and asks for patience
+            # It is there: it asks for patience, or waits itself for somebody's webhook.
+            if error.status == 429 or WEBHOOK_FAILED in error.message:
                 self._breaker.record_success()
             else:
                 self._breaker.record_failure()
