@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 import pytest
 from tests.integration.acting import manifest
 from tests.integration.foreign import EXTERNAL, Foreign, bring_your_own, foreign_database, handed_on, put
-from tests.integration.tenants import condition, wait_for
+from tests.integration.tenants import wait_for
 from tests.integration.test_tenant_moving import (
     DAY,
     PATIENCE,
@@ -37,13 +37,15 @@ if TYPE_CHECKING:
 
 Json = dict[str, Any]
 
+pytestmark = pytest.mark.timeout(400)
+
 SLOW_THERE: Final = (
     "CREATE FUNCTION slow(int) RETURNS boolean LANGUAGE plpgsql AS $$ BEGIN"
     " IF current_database() LIKE '%_e2' THEN PERFORM pg_sleep(0.1); END IF; RETURN true; END $$",
     "CREATE TABLE slowly (x int CHECK (public.slow(x)))",
-    "INSERT INTO slowly SELECT generate_series(1, 80)",
+    "INSERT INTO slowly SELECT generate_series(1, 120)",
 )
-"""A copy of it takes eight seconds."""
+"""A copy of it takes twelve seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,9 +101,11 @@ def begin(trial: Workbench, approval: str, **spec: Any) -> None:
     trial.apply(body)
 
 
-def phase(trial: Workbench, reason: str) -> None:
-    trial.when(
-        lambda body: condition(body, "MoveProgressing").get("reason") == reason, f"it is {reason}", seconds=PATIENCE
+def phase(trial: Workbench, where: Whereabouts, name: str) -> None:
+    wait_for(
+        lambda: trial.record(where)["spec"].get("move", {}).get("phase") == name,
+        lambda: f"it is {name}: {trial.record(where)['spec']} {trial.get()['status']}",
+        PATIENCE,
     )
 
 
@@ -114,7 +118,7 @@ def test_a_new_cluster_that_goes_away_amid_the_copy_gives_the_old_side_back_and_
 ) -> None:
     where, old = in_use(trial, kept, slow=True)
     begin(trial, f"{other.name}/{SERVER_18}", plan=kept, database=on(SERVER_18), placement={"cluster": other.name})
-    phase(trial, "MoveCopying")
+    phase(trial, where, "Copying")
     other.plane.stop_apiserver()  # nobody has noticed yet when the copy is complete
     trial.told("False", "MoveFailed", None, seconds=PATIENCE)
     assert canaries(old) == {"alive"}
@@ -144,7 +148,7 @@ def test_a_new_cluster_that_goes_for_good_while_it_is_prepared_costs_the_old_sid
     assert trial.target.create(NAMESPACES, foreign, dry=False).status == 201  # nobody of ours: it holds the move up
     trial.target = main
     begin(trial, other.name, plan=kept, database=on(SERVER_15), placement={"cluster": other.name})
-    phase(trial, "MovePreparing")
+    phase(trial, where, "Preparing")
     other.plane.stop_apiserver()
     write(old, "meanwhile")
     trial.apply(trial.tenant(plan=kept, database=on(SERVER_15), placement={"cluster": CLUSTER}))
@@ -169,7 +173,7 @@ def test_a_new_cluster_that_goes_for_good_while_it_is_prepared_costs_the_old_sid
 def test_a_deletion_amid_the_copy_keeps_all_on_the_old_side_and_is_undone_there(trial: Workbench, kept: str) -> None:
     where, old = in_use(trial, kept, slow=True)
     begin(trial, SERVER_18, plan=kept, database=on(SERVER_18), deletion={"window": "1h"})
-    phase(trial, "MoveCopying")
+    phase(trial, where, "Copying")
     trial.delete()
     trial.gone(seconds=PATIENCE)
     record = trial.record(where)["spec"]
@@ -187,7 +191,7 @@ def test_a_deletion_amid_the_copy_keeps_all_on_the_old_side_and_is_undone_there(
 def test_another_spec_amid_the_copy_comes_about_on_the_new_side(trial: Workbench, kept: str) -> None:
     where, old = in_use(trial, kept, slow=True)
     begin(trial, SERVER_18, plan=kept, database=on(SERVER_18))
-    phase(trial, "MoveCopying")
+    phase(trial, where, "Copying")
     begin(trial, SERVER_18, plan=kept, database=on(SERVER_18), env={"COLOR": "red"}, quota={"hard": {"pods": "3"}})
     moved(trial, SERVER_18)
     assert canaries(trial.secret(where, "tenant-database")) == {"alive"}
@@ -200,7 +204,7 @@ def test_another_spec_amid_the_copy_comes_about_on_the_new_side(trial: Workbench
 def test_another_destination_amid_the_copy_takes_the_move_back_and_asks_anew(trial: Workbench, kept: str) -> None:
     where, old = in_use(trial, kept, slow=True)
     begin(trial, SERVER_18, plan=kept, database=on(SERVER_18))
-    phase(trial, "MoveCopying")
+    phase(trial, where, "Copying")
     trial.apply(trial.tenant(plan=kept, database=on(SERVER_15)))
     trial.ready(seconds=PATIENCE)
     assert canaries(old) == {"alive"}, "with the same password as before"
@@ -214,7 +218,7 @@ def test_a_change_that_is_held_amid_the_copy_neither_stops_the_move_nor_comes_ab
 ) -> None:
     where, _ = in_use(trial, kept, slow=True)
     begin(trial, SERVER_18, plan=kept, database=on(SERVER_18))
-    phase(trial, "MoveCopying")
+    phase(trial, where, "Copying")
     body = trial.tenant(plan=kept, database=on(SERVER_15), env={"COLOR": "red"})
     body["metadata"]["annotations"] = {ANNOTATION_APPROVE_MOVE: SERVER_18, ANNOTATION_DRY_RUN: "true"}
     trial.apply(body)

@@ -14,10 +14,11 @@ from tests.crash.looking import Looking
 from tests.crash.operations import apply_tenant
 from tests.model.specs import EXTENSIONS, Choice
 
-from tenantry.api.names import ANNOTATION_ROTATE_CREDENTIALS, SECRET_DATABASE
+from tenantry.api.names import ANNOTATION_ROTATE_CREDENTIALS, ANNOTATION_ROTATED_AT, SECRET_DATABASE
 from tenantry.api.resources import DEPLOYMENTS, SECRETS, TENANT_RECORDS, TENANTS
 
 _LOGIN: Final = re.compile(r"tenantry_HASH_[01]\b")
+_ROTATIONS: Final = (ANNOTATION_ROTATE_CREDENTIALS, ANNOTATION_ROTATED_AT)
 _OF_THE_PAST: Final = ("has_password", "rolvaliduntil")
 """What the login that is not in use may have kept of the time when it was."""
 
@@ -93,5 +94,4 @@ def _plain(key: str, entry: Any) -> Any:
 
 def _without_requests(metadata: dict[str, Any]) -> dict[str, Any]:
     annotations = metadata.get("annotations") or {}
-    kept = {name: value for name, value in annotations.items() if name != ANNOTATION_ROTATE_CREDENTIALS}
-    return {**metadata, "annotations": kept}
+    return {**metadata, "annotations": {name: value for name, value in annotations.items() if name not in _ROTATIONS}}
