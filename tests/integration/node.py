@@ -13,6 +13,7 @@ import pwd
 import shutil
 import subprocess
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from signal import Signals
@@ -67,11 +68,19 @@ class Running:
 class Node:
     """Runs pods `tenant-postgres-0` of the namespaces that it is told to look after.
 
+    Args:
+        target: The cluster that it is a node of.
+        name: Begins its own.
+        binaries: PostgreSQL's programs.
+        door: The port of a proxy for the port of a pod; port-forwards lead through it.
+
     Attributes:
         too_large: A container's limit of memory for which there is no room.
     """
 
-    def __init__(self, target: ClusterAccess, name: str, binaries: Path) -> None:
+    def __init__(
+        self, target: ClusterAccess, name: str, binaries: Path, *, door: Callable[[int], int] | None = None
+    ) -> None:
         self.name = f"{name}-node"
         self._api = Api(target.kubeconfig)
         self._looking = Api(target.kubeconfig)  # for the test's thread
@@ -81,6 +90,7 @@ class Node:
         self._running: dict[str, Running] = {}
         self._namespaces: set[str] = set()
         self._held: set[str] = set()
+        self._door = door or (lambda port: port)
         self._lock = threading.Lock()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True, name="node")
@@ -119,6 +129,11 @@ class Node:
         with self._lock:
             self._namespaces.add(namespace)
 
+    def let_go(self, namespace: str) -> None:
+        """The end of `look_after`, for a namespace that is gone."""
+        with self._lock:
+            self._namespaces.discard(namespace)
+
     def kill(self, namespace: str) -> None:
         """The container dies, and is not started anew before `revive`."""
         with self._lock:
@@ -137,6 +152,11 @@ class Node:
     def port(self, namespace: str) -> int:
         """Where its server listens on this machine."""
         return self._running[namespace].port
+
+    def port_or_none(self, namespace: str) -> int | None:
+        """As `port`; None where none runs."""
+        running = self._running.get(namespace)
+        return running.port if running is not None else None
 
     def reach(self, namespace: str, given: dict[str, str], **changes: Any) -> str:
         """As one of the tenant's pods: what its Secret says, at the address that the host name in it leads to here."""
@@ -273,7 +293,7 @@ class Node:
     # --- inside ---------------------------------------------------------------------------------------------------
     def _port_of(self, namespace: str, pod: str) -> int | None:
         running = self._running.get(namespace)
-        return running.port if running is not None and pod == POSTGRES_POD else None
+        return self._door(running.port) if running is not None and pod == POSTGRES_POD else None
 
     def _get(self, path: str) -> Json:
         answer = self._api.get(path)

@@ -14,6 +14,7 @@ from tenantry.api.names import SYSTEM_NAMESPACE
 from tenantry.api.resources import (
     CONFIG_MAPS,
     NAMESPACES,
+    NETWORK_POLICIES,
     ROLE_BINDINGS,
     SECRETS,
     WATCHED_ON_TARGETS,
@@ -51,6 +52,21 @@ def test_objects_that_somebody_edits_are_put_back_within_seconds(workbench: Work
     before[f"Namespace/{where.namespace}"]["metadata"]["labels"]["theirs"] = "yes"  # is no business of ours
     wait_for(lambda: essence(workbench, where) == before, "all is as it was", SECONDS)
     workbench.ready()
+
+
+def test_the_closed_network_of_a_tenant_that_is_switched_off_is_closed_again_when_somebody_opens_it(
+    workbench: Workbench,
+) -> None:
+    where = workbench.whereabouts()
+    workbench.apply(workbench.tenant(enabled=False))
+    workbench.told("True", "Disabled", None)
+    path = NETWORK_POLICIES.path(where.namespace, "tenant-isolation")
+    for way in ("ingress", "egress"):
+        answer = workbench.target.patch(path, {"spec": {way: [{}]}}, dry=False)
+        assert answer.status == 200, answer.message
+    wait_for(
+        lambda: not {"ingress", "egress"} & workbench.target.get(path).body["spec"].keys(), "it is closed", SECONDS
+    )
 
 
 def test_objects_that_somebody_deletes_are_made_again_within_seconds(workbench: Workbench) -> None:

@@ -276,9 +276,12 @@ class Moving:
         try:
             self._check_new_side(move, arrival)
             there = arrival.placed()
-        except (Terminal, Waiting) as halt:
-            return await self._roll_back(tenant, placed, report, halt.message)
-        now = world.clock.now()
+            if move.cluster is not None:
+                await there.target.kube.now()  # that it was there when it was probed last may be a minute ago
+        except (Terminal, Waiting, KubeError) as trouble:
+            return await self._roll_back(tenant, placed, report, trouble.message)
+        # The later one, as for a deletion: by a clock that is behind the old side's time would be over at once.
+        now = max(world.clock.now(), await world.management.now())
         window = parse_duration(placed.effective.deletion.window)
         change = decide.switched(record.spec, time_text(now), time_text(now + max(window, timedelta())))
         record = await swap(world, record, change)
