@@ -35,7 +35,7 @@ def lane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lane]:
         yield opened
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(420)
 def test_a_tenants_life_with_a_kill_amid_the_writes_of_each_operation_ends_as_without(lane: Lane) -> None:
     calm, killed = lane.open_case(), lane.open_case()
     kills = 0
