@@ -23,7 +23,7 @@ OTHER = TenantIdentity("m-1", "shop", "w1", "other")
 PODS = {f"pod-security.kubernetes.io/{mode}": "restricted" for mode in ("enforce", "audit", "warn")}
 OWN_LABELS = ("team", "app.kubernetes.io/managed-by", *PODS, "kubernetes.io/metadata.name")
 labels = st.dictionaries(st.sampled_from(OWN_LABELS), st.sampled_from(["privileged", "baseline", "Helm", "tenantry"]))
-annotations = st.dictionaries(st.sampled_from(["owner", "example.com/a"]), st.text(max_size=5))
+notes_of_owners = st.dictionaries(st.sampled_from(["owner", "example.com/a"]), st.text(max_size=5))
 
 
 def namespace(name: str = "legacy", **metadata: Any) -> Json:
@@ -40,7 +40,7 @@ def offered(**metadata: Any) -> Json:
 
 
 @calmly
-@given(labels, annotations)
+@given(labels, notes_of_owners)
 def test_what_is_adopted_and_let_go_is_as_it_was_but_for_a_level_of_pod_security_that_may_not_be_relaxed(
     own: dict[str, str], notes: dict[str, str]
 ) -> None:

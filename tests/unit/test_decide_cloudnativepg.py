@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -58,9 +59,9 @@ def refused(offer: Json | None, providers: list[str] | None = None, **wanted: An
     return halt.value
 
 
-def claim(*, deleted: bool = False, owned: bool = True, **labels: str) -> Json:
+def claim(labels: Mapping[str, str] | None = None, *, deleted: bool = False, owned: bool = True) -> Json:
     """A volume claim of an instance."""
-    metadata: Json = {"labels": {"cnpg.io/cluster": "tenant-postgres", "cnpg.io/pvcRole": "PG_DATA", **labels}}
+    metadata: Json = {"labels": {"cnpg.io/cluster": "tenant-postgres", "cnpg.io/pvcRole": "PG_DATA", **(labels or {})}}
     if deleted:
         metadata["deletionTimestamp"] = "2026-01-01T00:00:00Z"
     if owned:
@@ -161,10 +162,11 @@ def test_with_its_cluster_any_claim_has_the_data(there: Json) -> None:
 
 @pytest.mark.parametrize(
     "claims",
-    [[], [claim(**{"cnpg.io/pvcRole": "PG_WAL"})], [claim(**{"cnpg.io/cluster": "other"})], [{"metadata": {}}]],
+    [[], [claim({"cnpg.io/pvcRole": "PG_WAL"})], [claim({"cnpg.io/cluster": "other"})], [{"metadata": {}}]],
 )
 def test_without_a_claim_of_its_data_it_is_missing(claims: list[Json]) -> None:
-    for live in (None, {"metadata": {}}):
+    absent: tuple[Json | None, ...] = (None, {"metadata": {}})
+    for live in absent:
         with pytest.raises(Terminal, match="start-fresh=acme-aaaaaaaa") as halt:
             check_volumes(live, claims, "acme-aaaaaaaa")
         assert halt.value.reason == Reason.DATABASE_MISSING

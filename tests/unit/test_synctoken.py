@@ -48,15 +48,16 @@ def test_the_next_change_is_the_one_that_is_due(
     assert (step.change, bool(step.pending)) == (change, pending)
 
 
-annotations = st.none() | st.sampled_from(["a", "b", "c", "force-a", "force-b", ""])
+asked = st.none() | st.sampled_from(["a", "b", "c", "force-a", "force-b", ""])
 
 
-@given(st.lists(st.tuples(annotations, st.integers(0, 30), st.booleans()), max_size=30))
+@given(st.lists(st.tuples(asked, st.integers(0, 30), st.booleans()), max_size=30))
 def test_whatever_is_asked_for_and_whenever_a_process_dies_holders_keep_their_grace(
     history: list[tuple[str | None, int, bool]],
 ) -> None:
     """Each look is later than the last; a process that dies before its write has done nothing."""
-    now, have, given_out = NOON, None, dict[str, datetime]()
+    now, given_out = NOON, dict[str, datetime]()
+    have: SyncToken | None = None
     for number, (annotation, hours, dies) in enumerate(history):
         now += timedelta(hours=hours)
         request = request_of(annotation, have.handled if have else None)
