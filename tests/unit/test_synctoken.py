@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tenantry.api.identity import TenantIdentity
-from tenantry.api.names import ANNOTATION_ROTATE_SYNC_TOKEN
+from tenantry.api.names import ANNOTATION_ROTATE_SYNC_TOKEN, ANNOTATION_ROTATED_AT
+from tenantry.decide.deletion import time_text
 from tenantry.decide.rotation import request_of
 from tenantry.decide.synctoken import Change, SyncToken, changed, next_change
 from tenantry.desired.synctoken import sync_secret
@@ -85,9 +86,9 @@ def test_whatever_is_asked_for_and_whenever_a_process_dies_holders_keep_their_gr
 @given(st.sampled_from(["", "old"]), st.none() | st.just(NOON), st.none() | st.text("ab-", min_size=1, max_size=5))
 def test_what_the_secret_says_is_what_was_written(previous: str, at: datetime | None, handled: str | None) -> None:
     have = SyncToken("now", previous, at, handled)
-    body = sync_secret(ACME, "ns", have)
-    assert token_of(body) == have
-    assert body["metadata"]["annotations"].get(ANNOTATION_ROTATE_SYNC_TOKEN) == handled
+    times = {ANNOTATION_ROTATED_AT: time_text(at)} if at is not None else {}
+    echo = {ANNOTATION_ROTATE_SYNC_TOKEN: handled} if handled is not None else {}
+    assert token_of(sync_secret(ACME, "ns", "now", previous, {**times, **echo})) == have
     assert "now" not in repr(have)
 
 

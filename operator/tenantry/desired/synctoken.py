@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Final
 
 from tenantry.api.identity import TenantIdentity
-from tenantry.api.names import ANNOTATION_ROTATE_SYNC_TOKEN, ANNOTATION_ROTATED_AT, SECRET_SYNC
+from tenantry.api.names import SECRET_SYNC
 from tenantry.api.resources import SECRETS
-from tenantry.decide.deletion import time_text
-from tenantry.decide.synctoken import SyncToken
 from tenantry.desired.encoding import encoded
 from tenantry.desired.stamp import stamped
 
@@ -18,19 +17,17 @@ CURRENT_KEY: Final = "token"
 PREVIOUS_KEY: Final = "previous"
 
 
-def sync_secret(identity: TenantIdentity, namespace: str, token: SyncToken) -> dict[str, Any]:
-    """The Secret: the token, and the former one as long as it is valid."""
-    values = {CURRENT_KEY: token.value, **({PREVIOUS_KEY: token.previous} if token.previous else {})}
-    marks = {
-        ANNOTATION_ROTATED_AT: time_text(token.rotated_at) if token.rotated_at is not None else None,
-        ANNOTATION_ROTATE_SYNC_TOKEN: token.handled,
-    }
+def sync_secret(
+    identity: TenantIdentity, namespace: str, value: str, previous: str, annotations: Mapping[str, str]
+) -> dict[str, Any]:
+    """The Secret: the token, and the former one as long as it is valid; empty where there is none."""
+    values = {CURRENT_KEY: value, **({PREVIOUS_KEY: previous} if previous else {})}
     return stamped(
         SECRETS,
         identity,
         SECRET_SYNC,
         namespace=namespace,
-        annotations={name: value for name, value in marks.items() if value is not None},
+        annotations=annotations,
         type="Opaque",
         data=encoded(values),
     )

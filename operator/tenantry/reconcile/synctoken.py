@@ -11,7 +11,7 @@ from tenantry.api.names import ANNOTATION_ROTATE_SYNC_TOKEN, ANNOTATION_ROTATED_
 from tenantry.api.resources import SECRETS, Ref
 from tenantry.api.tenant import Tenant
 from tenantry.decide.conditions import GOOD, Outcome
-from tenantry.decide.deletion import parse_time
+from tenantry.decide.deletion import parse_time, time_text
 from tenantry.decide.rotation import request_of
 from tenantry.decide.synctoken import Change, SyncToken, changed, next_change
 from tenantry.desired.encoding import decoded
@@ -37,6 +37,17 @@ def token_of(secret: Json | None) -> SyncToken | None:
         rotated_at=parse_time(annotations.get(ANNOTATION_ROTATED_AT)),
         handled=annotations.get(ANNOTATION_ROTATE_SYNC_TOKEN),
     )
+
+
+def secret_of(placed: Placed, token: SyncToken) -> Json:
+    """The Secret as it is to be where the tenant lives: the token, the time of its change, the echo of the request."""
+    marks = {
+        ANNOTATION_ROTATED_AT: time_text(token.rotated_at) if token.rotated_at is not None else None,
+        ANNOTATION_ROTATE_SYNC_TOKEN: token.handled,
+    }
+    annotations = {name: value for name, value in marks.items() if value is not None}
+    namespace = placed.record.spec.cluster.namespace
+    return sync_secret(placed.identity, namespace, token.value, token.previous, annotations)
 
 
 async def keep_token(world: World, tenant: Tenant, placed: Placed, applier: Applier, secret: Json | None) -> Outcome:
@@ -66,8 +77,7 @@ async def keep_token(world: World, tenant: Tenant, placed: Placed, applier: Appl
     if step.change != Change.NOTHING:
         fresh = PREFIX + world.token() if step.change != Change.END_FORMER else ""
         token = changed(have, step, fresh, request, now)
-        body = sync_secret(placed.identity, placed.record.spec.cluster.namespace, token)
-        await applier.apply_secret(body, secret)
+        await applier.apply_secret(secret_of(placed, token), secret)
         _tell(world, tenant, step.change)
     again = max(1.0, (step.again - now).total_seconds()) if step.again is not None else None
     if step.pending:
@@ -86,8 +96,7 @@ async def carry_token(old: Placed, new: Placed, applier: Applier) -> None:
     token = token_of(secret)
     if secret is None or token is None or not bears_stamp(secret, old.identity):
         return
-    body = sync_secret(new.identity, new.record.spec.cluster.namespace, token)
-    await applier.apply_secret(body, await _read(new))
+    await applier.apply_secret(secret_of(new, token), await _read(new))
 
 
 def together(written: Outcome, token: Outcome) -> Outcome:
