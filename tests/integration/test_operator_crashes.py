@@ -45,7 +45,7 @@ def lane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lane]:
         yield opened
 
 
-@pytest.mark.timeout(420)
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("kind", LIVES)
 def test_a_tenants_life_with_a_kill_amid_the_writes_of_each_operation_ends_as_without(lane: Lane, kind: str) -> None:
     calm, killed = lane.open_case(), lane.open_case()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 import pytest
 from tests.integration.acting import manifest
 from tests.integration.foreign import EXTERNAL, Foreign, bring_your_own, foreign_database, handed_on, put
-from tests.integration.tenants import wait_for
+from tests.integration.tenants import condition, wait_for
 from tests.integration.test_tenant_moving import (
     DAY,
     PATIENCE,
@@ -135,6 +135,26 @@ def test_a_new_cluster_that_goes_away_amid_the_copy_gives_the_old_side_back_and_
     trial.elsewhere(other.plane.access.kubeconfig)
     there = after(where, trial.record(where)["spec"]["epoch"])
     assert canaries(trial.secret(there, "tenant-database")) == {"alive", "written since"}
+    remove(trial)
+
+
+def test_a_new_cluster_that_is_slow_to_answer_when_the_copy_is_complete_is_waited_for(
+    trial: Workbench, kept: str, other: Other
+) -> None:
+    where, old = in_use(trial, kept, slow=True)
+    begin(trial, f"{other.name}/{SERVER_18}", plan=kept, database=on(SERVER_18), placement={"cluster": other.name})
+    phase(trial, where, "Copying")
+    other.plane.pause_apiserver()
+    trial.when(
+        lambda body: "waits for a moment" in condition(body, "MoveProgressing").get("message", ""),
+        "it is waited for",
+        seconds=PATIENCE,
+    )
+    other.plane.resume_apiserver()
+    moved(trial, f"{other.name}/{SERVER_18}")
+    assert refuses(old)
+    trial.elsewhere(other.plane.access.kubeconfig)
+    assert canaries(trial.secret(after(where, 2), "tenant-database")) == {"alive"}
     remove(trial)
 
 
