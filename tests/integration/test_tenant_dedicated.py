@@ -315,7 +315,7 @@ def test_a_pod_that_can_not_start_is_left_where_the_volumes_claim_is_going(
         body = workbench.on_target(STATEFUL_SETS, where.namespace, POSTGRES)
         status = body["status"]
         current = status["observedGeneration"] == body["metadata"]["generation"]
-        return current and status["updateRevision"] == status["currentRevision"]
+        return bool(current and status["updateRevision"] == status["currentRevision"])
 
     wait_for(observed, "the StatefulSet is as it was")
     looked_at(workbench)

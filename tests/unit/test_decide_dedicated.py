@@ -158,7 +158,7 @@ STATES: list[Json] = [WAITS, {"running": {"startedAt": "2026-05-01T04:55:00Z"}},
 def test_replaced_is_just_a_pod_of_its_own_that_is_not_ready_nor_recovering_and_is_of_another_revision(
     generation: int, revision: str | None, ready: str | None, owner: str | None, going: bool, state: Json
 ) -> None:
-    wanted = {"metadata": {"uid": "the-set", "generation": 2}, "status": {"observedGeneration": generation}}
+    wanted: Json = {"metadata": {"uid": "the-set", "generation": 2}, "status": {"observedGeneration": generation}}
     wanted["status"] |= {"updateRevision": revision} if revision else {}
     metadata: Json = {"labels": {"controller-revision-hash": "old"}}
     metadata |= {"ownerReferences": [{"uid": owner, "controller": True}]} if owner else {}
