@@ -18,9 +18,7 @@ from tests.integration.wire import (
 from tenantry.adapters.kube.client import KubeClient
 from tenantry.adapters.kube.transport import Transport
 from tenantry.api.resources import CONFIG_MAPS, Ref
-from tenantry.ports import (
-    KubeError,
-)
+from tenantry.ports.kube import KubeError
 
 Json = dict[str, Any]
 A = Ref(CONFIG_MAPS, "n", "a")

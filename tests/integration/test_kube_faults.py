@@ -22,12 +22,7 @@ from tests.integration.wire import (
 from tenantry.adapters.kube.client import KubeClient
 from tenantry.adapters.kube.transport import Transport
 from tenantry.api.resources import CONFIG_MAPS, SECRETS, Ref
-from tenantry.ports import (
-    ExpiredError,
-    ForbiddenError,
-    InvalidError,
-    UnreachableError,
-)
+from tenantry.ports.kube import ExpiredError, ForbiddenError, InvalidError, UnreachableError
 
 
 @pytest.mark.parametrize(

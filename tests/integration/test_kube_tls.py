@@ -21,11 +21,7 @@ from tests.integration.wire import (
 from tenantry.adapters.kube.addresses import AddressRefused
 from tenantry.adapters.kube.client import connect
 from tenantry.adapters.kube.kubeconfig import TargetCredentials, parse_kubeconfig
-from tenantry.ports import (
-    KubeError,
-    UnauthorizedError,
-    UnreachableError,
-)
+from tenantry.ports.kube import KubeError, UnauthorizedError, UnreachableError
 
 
 def credentials(port: int, *, ca: Authority = AUTHORITY, host: str = "localhost") -> TargetCredentials:

@@ -19,13 +19,7 @@ from tests.integration.wire import (
 
 from tenantry.adapters.kube.client import KubeClient
 from tenantry.api.resources import CONFIG_MAPS
-from tenantry.ports import (
-    ExpiredError,
-    ForbiddenError,
-    KubeError,
-    UnreachableError,
-    WatchEvent,
-)
+from tenantry.ports.kube import ExpiredError, ForbiddenError, KubeError, UnreachableError, WatchEvent
 
 ERROR_WITH_TOKEN = f'{{"type": "ERROR", "object": {{"code": 500, "message": "{TOKEN}"}}}}\n'.encode()
 

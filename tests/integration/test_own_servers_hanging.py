@@ -11,7 +11,8 @@ from tests.integration.test_postgres_own import Straight
 
 from tenantry.adapters.postgres.own import TunnelledServers
 from tenantry.api.resources import TENANTS, Ref
-from tenantry.ports import DatabaseUnreachableError, OwnServer, ServerEndpoint
+from tenantry.ports.postgres import DatabaseUnreachableError
+from tenantry.ports.servers import OwnServer, ServerEndpoint
 from tenantry.reconcile.result import Result
 from tenantry.runtime.clock import SystemClock
 from tenantry.runtime.queue import WorkQueue

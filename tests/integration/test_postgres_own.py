@@ -10,7 +10,8 @@ import pytest
 from tests.controlplane.postgres import SUPERUSER
 
 from tenantry.adapters.postgres.own import TunnelledServers
-from tenantry.ports import DatabaseCredentialsError, DatabaseError, OwnServer, ServerEndpoint, WantedDatabase
+from tenantry.ports.postgres import DatabaseCredentialsError, DatabaseError, WantedDatabase
+from tenantry.ports.servers import OwnServer, ServerEndpoint
 from tenantry.runtime.clock import SystemClock
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from tests.controlplane.postgres_access import PostgresAccess
 from tests.integration.postgres_tenants import SERVERS, World, eventually, open_world, own_server, run
 
 from tenantry.adapters.postgres import Limits
-from tenantry.ports import DatabaseError, WantedDatabase
+from tenantry.ports.postgres import DatabaseError, WantedDatabase
 
 ATTEMPTS = ("ALTER DATABASE {} RENAME TO stolen", "DROP DATABASE {}")
 WAITING = (

@@ -23,7 +23,9 @@ from tenantry.api.resources import (
     Resource,
 )
 from tenantry.decide.deletion import StopRule
-from tenantry.ports import ConflictError, DatabaseError, Json, NotFoundError
+from tenantry.ports.kube import ConflictError, NotFoundError
+from tenantry.ports.postgres import DatabaseError
+from tenantry.ports.world import Json
 from tenantry.reconcile.ledger import Ledger
 from tenantry.reconcile.memory import Memory
 from tenantry.reconcile.result import Result

@@ -14,7 +14,7 @@ from tenantry.api.resources import NAMESPACES, TENANT_RECORDS, Ref
 from tenantry.api.tenant import Tenant, TenantSpec
 from tenantry.api.tenantrecord import TenantRecord
 from tenantry.decide.merging import merged
-from tenantry.ports import Json
+from tenantry.ports.world import Json
 from tenantry.reconcile.applied import NEW, UNKNOWN, hold_of
 from tenantry.reconcile.ledger import Ledger
 from tenantry.reconcile.records import spec_change, spec_document

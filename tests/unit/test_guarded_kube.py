@@ -10,7 +10,7 @@ from tests.unit.fake_time import FakeTime
 
 from tenantry.adapters.breaker import Breaker, BreakerState
 from tenantry.adapters.kube.guarded import GuardedKube
-from tenantry.ports import Kube, NotFoundError, UnreachableError
+from tenantry.ports.kube import Kube, NotFoundError, UnreachableError
 
 WEBHOOK = 'Internal error occurred: failed calling webhook "mcluster.cnpg.io": no endpoints available'
 

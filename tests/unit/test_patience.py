@@ -12,7 +12,7 @@ from tests.unit.fake_time import FakeTime
 from tests.unit.strategies import calmly
 
 from tenantry.adapters.postgres.patience import BUSY, LONGEST_PAUSE, MOST, SECONDS, SLOW, STANDS_STILL, Patience
-from tenantry.ports import DatabaseUnreachableError
+from tenantry.ports.postgres import DatabaseUnreachableError
 
 
 async def refused(patience: Patience, server: str = "a") -> DatabaseUnreachableError | None:

@@ -15,7 +15,7 @@ from tenantry.api.effective import Effective
 from tenantry.api.tenant import TenantSpec
 from tenantry.api.tenantplan import TenantPlanSpec
 from tenantry.decide.effective import effective
-from tenantry.ports import DatabaseAdmin, DatabaseClaim, DatabaseState, LoginState, WantedDatabase
+from tenantry.ports.postgres import DatabaseAdmin, DatabaseClaim, DatabaseState, LoginState, WantedDatabase
 from tenantry.reconcile.database import CREATING, PARKED, READY
 from tenantry.reconcile.rehearsal import RehearsedOwnServers
 from tenantry.reconcile.rehearsed_database import RehearsedAdmin, Steps

@@ -41,7 +41,8 @@ from tenantry.decide.halt import Terminal
 from tenantry.desired import network
 from tenantry.desired.rbac import CLUSTER_ROLES, operator_binding
 from tenantry.desired.stamp import bears_stamp
-from tenantry.ports import Json, NotFoundError, Target
+from tenantry.ports.kube import NotFoundError, Target
+from tenantry.ports.world import Json
 from tenantry.reconcile.apply import Applier, ref_of
 from tenantry.reconcile.namespace import conflict, not_there
 from tenantry.reconcile.records import swap

@@ -16,7 +16,8 @@ from tenantry.decide.halt import Terminal, Waiting
 from tenantry.decide.hosts import pinned_default_host
 from tenantry.decide.move import arriving_spec, check_versions
 from tenantry.decide.placement import place
-from tenantry.ports import DatabaseError, Server
+from tenantry.ports.postgres import DatabaseError
+from tenantry.ports.servers import Server
 from tenantry.reconcile.apply import Applier
 from tenantry.reconcile.build import Build
 from tenantry.reconcile.database import (

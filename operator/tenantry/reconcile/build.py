@@ -33,7 +33,8 @@ from tenantry.desired.network import network_policies
 from tenantry.desired.quota import limit_range, no_pods, resource_quota
 from tenantry.desired.rbac import operator_binding, service_account, tenant_bindings
 from tenantry.desired.stamp import bears_stamp
-from tenantry.ports import Json, NotFoundError
+from tenantry.ports.kube import NotFoundError
+from tenantry.ports.world import Json
 from tenantry.reconcile.adoption import take
 from tenantry.reconcile.apply import Applier, ref_of
 from tenantry.reconcile.cloudnativepg import dedicated_database

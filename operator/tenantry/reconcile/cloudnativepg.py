@@ -41,7 +41,8 @@ from tenantry.desired.dedicated import CERTIFICATE_KEYS, PORT, SUPERUSER_KEY, is
 from tenantry.desired.encoding import decoded
 from tenantry.desired.rbac import cloudnativepg_binding
 from tenantry.desired.stamp import stamped
-from tenantry.ports import WEBHOOK_FAILED, ForbiddenError, Json, NotFoundError, Tunnel, UnreachableError
+from tenantry.ports.kube import WEBHOOK_FAILED, ForbiddenError, NotFoundError, Tunnel, UnreachableError
+from tenantry.ports.world import Json
 from tenantry.reconcile.apply import Applier, ref_of
 from tenantry.reconcile.dedicated import DedicatedDatabase
 from tenantry.reconcile.placing import Placed

@@ -18,9 +18,8 @@ from tenantry.api.resources import CLUSTERS, NAMESPACES, ROLE_BINDINGS, SECRETS,
 from tenantry.api.tenantrecord import TenantRecord
 from tenantry.decide.conditions import GOOD, PENDING, Outcome
 from tenantry.decide.permissions import needed_rights, needed_rights_in
-from tenantry.ports import (
+from tenantry.ports.kube import (
     Access,
-    Availability,
     ClusterFacts,
     CredentialsRefusedError,
     ForbiddenError,
@@ -28,6 +27,7 @@ from tenantry.ports import (
     Target,
     UnauthorizedError,
 )
+from tenantry.ports.world import Availability
 from tenantry.reconcile.exclusive import sweep
 from tenantry.reconcile.platform import Counters, availability_of, conditions_of, set_finalizer
 from tenantry.reconcile.records import swap

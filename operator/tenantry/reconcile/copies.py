@@ -9,7 +9,8 @@ from typing import Final
 
 from tenantry.api.resources import Ref
 from tenantry.decide.halt import Halt
-from tenantry.ports import Copied, DatabaseError, Server, WantedDatabase
+from tenantry.ports.postgres import DatabaseError, WantedDatabase
+from tenantry.ports.servers import Copied, Server
 from tenantry.reconcile.arriving import Arrival
 from tenantry.reconcile.database import SharedDatabase
 from tenantry.reconcile.world import World

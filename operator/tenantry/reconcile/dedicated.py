@@ -39,20 +39,10 @@ from tenantry.desired.dedicated import (
     stateful_set,
 )
 from tenantry.desired.encoding import decoded
-from tenantry.ports import (
-    ConflictError,
-    DatabaseCredentialsError,
-    DatabaseError,
-    DatabaseUnreachableError,
-    ForbiddenError,
-    Json,
-    KubeError,
-    NotFoundError,
-    OwnServer,
-    ServerEndpoint,
-    Target,
-    Tunnel,
-)
+from tenantry.ports.kube import ConflictError, ForbiddenError, KubeError, NotFoundError, Target, Tunnel
+from tenantry.ports.postgres import DatabaseCredentialsError, DatabaseError, DatabaseUnreachableError
+from tenantry.ports.servers import OwnServer, ServerEndpoint
+from tenantry.ports.world import Json
 from tenantry.reconcile.apply import Applier
 from tenantry.reconcile.database import SharedDatabase, wanted_database
 from tenantry.reconcile.placing import Placed

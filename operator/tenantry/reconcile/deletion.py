@@ -15,7 +15,7 @@ from tenantry.decide.deletion import departure, keeping_more, pinned_deletion, s
 from tenantry.decide.halt import Halt, Terminal, Waiting
 from tenantry.decide.merging import merge_patch
 from tenantry.decide.move import rolled_back
-from tenantry.ports import ConflictError, KubeError, NotFoundError
+from tenantry.ports.kube import ConflictError, KubeError, NotFoundError
 from tenantry.reconcile.applied import hold_of
 from tenantry.reconcile.holding import Holding, SettlingError, ends_by_itself
 from tenantry.reconcile.ledger import others_of

@@ -8,7 +8,7 @@ from typing import Final
 from tenantry.api.names import TENANT_FINALIZER
 from tenantry.api.tenant import Tenant
 from tenantry.decide.deletion import time_text
-from tenantry.ports import Json
+from tenantry.ports.world import Json
 
 MOST: Final = 1000
 

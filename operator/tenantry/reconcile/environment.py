@@ -16,7 +16,7 @@ from tenantry.api.tenantplan import ENV_NAME_PATTERN, RESERVED_ENV
 from tenantry.decide.effective import merged_env
 from tenantry.decide.halt import Terminal, Waiting
 from tenantry.decide.proxy import check_url, proxy_env
-from tenantry.ports import LiveObjects
+from tenantry.ports.kube import LiveObjects
 
 _ENV_NAME = re.compile(ENV_NAME_PATTERN)
 

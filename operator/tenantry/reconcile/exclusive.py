@@ -22,7 +22,8 @@ from tenantry.api.tenantrecord import PinnedCluster, TenantRecord, TenantRecordS
 from tenantry.decide.placement import cluster_claimed, cluster_not_empty, means
 from tenantry.desired.claims import cluster_claim
 from tenantry.desired.stamp import bears_stamp
-from tenantry.ports import AlreadyExistsError, Json, NotFoundError, Target
+from tenantry.ports.kube import AlreadyExistsError, NotFoundError, Target
+from tenantry.ports.world import Json
 from tenantry.reconcile.contention import ROOM
 from tenantry.reconcile.ledger import others_of
 from tenantry.reconcile.records import swap

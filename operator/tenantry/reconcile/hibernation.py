@@ -7,7 +7,7 @@ from tenantry.api.names import ANNOTATION_HIBERNATION, POSTGRES
 from tenantry.api.resources import POSTGRES_CLUSTERS, Ref
 from tenantry.api.tenantrecord import TenantRecord
 from tenantry.desired.stamp import bears_stamp
-from tenantry.ports import ForbiddenError, NotFoundError, Target
+from tenantry.ports.kube import ForbiddenError, NotFoundError, Target
 
 
 async def hibernate(target: Target, record: TenantRecord) -> None:

@@ -18,7 +18,8 @@ from tenantry.api.tenant import Tenant
 from tenantry.api.tenantrecord import RecordState, TenantRecord
 from tenantry.decide.deletion import Departure, Gone, held_message, parse_time, stopped, time_text
 from tenantry.decide.halt import Waiting
-from tenantry.ports import Json, NotFoundError
+from tenantry.ports.kube import NotFoundError
+from tenantry.ports.world import Json
 from tenantry.reconcile.memory import Memory
 from tenantry.reconcile.records import swap
 from tenantry.reconcile.world import World

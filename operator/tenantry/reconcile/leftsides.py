@@ -12,7 +12,7 @@ from tenantry.api.resources import TENANT_RECORDS, Ref
 from tenantry.api.tenantrecord import FormerSide, RecordState, TenantRecord
 from tenantry.decide.deletion import parse_time
 from tenantry.decide.halt import Halt, Waiting
-from tenantry.ports import ConflictError, KubeError
+from tenantry.ports.kube import ConflictError, KubeError
 from tenantry.reconcile.contention import ROOM
 from tenantry.reconcile.parking import park_database
 from tenantry.reconcile.placing import usable_target

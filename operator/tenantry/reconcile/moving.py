@@ -21,7 +21,8 @@ from tenantry.decide.deletion import time_text
 from tenantry.decide.halt import Terminal, Waiting
 from tenantry.decide.move import Destination, Step
 from tenantry.decide.placement import means, place
-from tenantry.ports import ConflictError, Copied, KubeError
+from tenantry.ports.kube import ConflictError, KubeError
+from tenantry.ports.servers import Copied
 from tenantry.reconcile.arriving import Arrival, pin_cluster, pin_server
 from tenantry.reconcile.copies import Copies, Failed
 from tenantry.reconcile.exclusive import wants_own

@@ -16,7 +16,8 @@ from tenantry.decide.adoption import consent, is_foreign, is_offered, is_reserve
 from tenantry.decide.drift import with_desired_hash
 from tenantry.decide.halt import Terminal, Waiting
 from tenantry.desired.stamp import bears_stamp
-from tenantry.ports import AlreadyExistsError, Json, NotFoundError, Target
+from tenantry.ports.kube import AlreadyExistsError, NotFoundError, Target
+from tenantry.ports.world import Json
 from tenantry.reconcile.apply import Applier
 
 TERMINATING_RETRY = 5.0

@@ -21,7 +21,7 @@ from tenantry.decide.effective import effective
 from tenantry.decide.halt import Terminal, Waiting
 from tenantry.decide.hosts import pinned_default_host
 from tenantry.decide.placement import Candidate, check_use, place
-from tenantry.ports import Target
+from tenantry.ports.kube import Target
 from tenantry.reconcile.adoption import check_mode, named_namespace
 from tenantry.reconcile.database import choose_server
 from tenantry.reconcile.exclusive import claimed_by_another, hold, settle, wants_own

@@ -10,7 +10,8 @@ from tenantry.api.base import ObjectMeta
 from tenantry.api.conditions import Condition, ConditionType
 from tenantry.api.resources import Ref
 from tenantry.decide.conditions import Outcome, summarize
-from tenantry.ports import Availability, NotFoundError
+from tenantry.ports.kube import NotFoundError
+from tenantry.ports.world import Availability
 from tenantry.reconcile.world import World
 
 logger = logging.getLogger(__name__)

@@ -20,7 +20,9 @@ from tenantry.decide.deletion import parse_time
 from tenantry.decide.halt import Waiting
 from tenantry.decide.move import side_spec
 from tenantry.desired.stamp import bears_stamp
-from tenantry.ports import DatabaseError, Json, Target
+from tenantry.ports.kube import Target
+from tenantry.ports.postgres import DatabaseError
+from tenantry.ports.world import Json
 from tenantry.reconcile.adoption import let_go
 from tenantry.reconcile.contention import hosts_on
 from tenantry.reconcile.namespace import blocked_by

@@ -17,7 +17,8 @@ from tenantry.desired.network import closed_network
 from tenantry.desired.quota import no_pods
 from tenantry.desired.rbac import operator_binding
 from tenantry.desired.stamp import bears_stamp
-from tenantry.ports import Json, NotFoundError, Target
+from tenantry.ports.kube import NotFoundError, Target
+from tenantry.ports.world import Json
 from tenantry.reconcile.apply import Applier, ref_of
 from tenantry.reconcile.hibernation import hibernate
 from tenantry.reconcile.parking import park_database

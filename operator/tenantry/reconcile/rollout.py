@@ -19,7 +19,7 @@ from tenantry.decide.deletion import pinned_deletion, time_text
 from tenantry.decide.halt import Terminal
 from tenantry.decide.rollout import Health, Member, Phase, Step, advance, goes_at_once
 from tenantry.decide.workspaces import allows
-from tenantry.ports import ConflictError, NotFoundError
+from tenantry.ports.kube import ConflictError, NotFoundError
 from tenantry.reconcile.applied import hold_of
 from tenantry.reconcile.ledger import Entry
 from tenantry.reconcile.records import find_named, swap

@@ -17,7 +17,8 @@ from tenantry.decide.synctoken import Change, SyncToken, changed, next_change
 from tenantry.desired.encoding import decoded
 from tenantry.desired.stamp import bears_stamp
 from tenantry.desired.synctoken import CURRENT_KEY, PREFIX, PREVIOUS_KEY, sync_secret
-from tenantry.ports import Json, NotFoundError
+from tenantry.ports.kube import NotFoundError
+from tenantry.ports.world import Json
 from tenantry.reconcile.apply import Applier
 from tenantry.reconcile.placing import Placed
 from tenantry.reconcile.world import World

@@ -13,7 +13,8 @@ from tenantry.api.tenantrecord import RecordState, TenantRecord
 from tenantry.decide.deletion import departure, parse_time
 from tenantry.decide.halt import Halt, Waiting
 from tenantry.desired.stamp import bears_stamp
-from tenantry.ports import ConflictError, DatabaseError, KubeError, NotFoundError
+from tenantry.ports.kube import ConflictError, KubeError, NotFoundError
+from tenantry.ports.postgres import DatabaseError
 from tenantry.reconcile.holding import Holding, SettlingError, ends_by_itself
 from tenantry.reconcile.leftsides import LeftSides
 from tenantry.reconcile.memory import Memory

@@ -45,7 +45,10 @@ from tenantry.desired.cloudnativepg import PROVIDER_KEY
 from tenantry.desired.dedicated import DATABASE_ID_KEY
 from tenantry.desired.namespace import plan_of
 from tenantry.desired.stamp import bears_stamp
-from tenantry.ports import ClusterFacts, DatabaseClaim, DatabaseError, Json, NotFoundError, Server, Target
+from tenantry.ports.kube import ClusterFacts, NotFoundError, Target
+from tenantry.ports.postgres import DatabaseClaim, DatabaseError
+from tenantry.ports.servers import Server
+from tenantry.ports.world import Json
 from tenantry.reconcile.exclusive import has_claim
 from tenantry.reconcile.external import is_copy
 from tenantry.reconcile.records import Fate, Pins, create_record

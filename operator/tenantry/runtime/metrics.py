@@ -14,7 +14,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from tenantry.api.resources import CLUSTERS, DATABASE_SERVERS, TENANT_PLANS, TENANTS, Resource
-from tenantry.ports import Clock
+from tenantry.ports.world import Clock
 from tenantry.runtime.queue import Key, QueueObserver
 from tenantry.runtime.workers import Outcome, RunObserver
 

@@ -22,7 +22,8 @@ from tenantry.adapters.postgres.copying import PostgresCopier
 from tenantry.adapters.postgres.own import TunnelledServers
 from tenantry.adapters.postgres.servers import ServerPool
 from tenantry.api.resources import CLUSTERS, DATABASE_SERVERS, TENANT_PLANS, TENANT_RECORDS, TENANTS, Ref, Resource
-from tenantry.ports import ConflictError, Json, KubeError
+from tenantry.ports.kube import ConflictError, KubeError
+from tenantry.ports.world import Json
 from tenantry.reconcile.cluster import ClusterReconciler
 from tenantry.reconcile.databaseserver import DatabaseServerReconciler
 from tenantry.reconcile.identity import management_id

@@ -20,7 +20,8 @@ from tenantry.api.resources import (
 )
 from tenantry.api.tenantplan import DEFAULT_PLAN
 from tenantry.api.tenantrecord import RecordState
-from tenantry.ports import Json, LiveObjects
+from tenantry.ports.kube import LiveObjects
+from tenantry.ports.world import Json
 from tenantry.reconcile.ledger import Entry, Ledger
 from tenantry.runtime.management import Change
 from tenantry.runtime.queue import WorkQueue
@@ -29,7 +30,7 @@ COUNTER_SECONDS: Final = 30.0
 
 
 class Waker:
-    """Implements `tenantry.ports.Wake`, and knows what hangs on what.
+    """Implements `tenantry.ports.world.Wake`, and knows what hangs on what.
 
     Attributes:
         live: The cache of the management cluster; set once that is made.

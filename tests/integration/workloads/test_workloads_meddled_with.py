@@ -20,7 +20,7 @@ from tenantry.api.resources import (
     STATEFUL_SETS,
     Ref,
 )
-from tenantry.ports import ConflictError, KubeError, Target
+from tenantry.ports.kube import ConflictError, KubeError, Target
 from tenantry.reconcile.workloads import TRIES, Workloads, WorkloadsRefusedError
 
 

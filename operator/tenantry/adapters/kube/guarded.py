@@ -8,13 +8,14 @@ from typing import TypeVar
 
 from tenantry.adapters.breaker import Breaker
 from tenantry.api.resources import Ref, Resource
-from tenantry.ports import WEBHOOK_FAILED, Json, Kube, Listing, Tunnel, UnreachableError, WatchEvent
+from tenantry.ports.kube import WEBHOOK_FAILED, Kube, Listing, Tunnel, UnreachableError, WatchEvent
+from tenantry.ports.world import Json
 
 T = TypeVar("T")
 
 
 class GuardedKube:
-    """Implements `tenantry.ports.Kube` on another one; every answer, refusals too, is a success to the breaker."""
+    """Implements `tenantry.ports.kube.Kube` on another one; every answer, refusals too, is a success to the breaker."""
 
     def __init__(self, inner: Kube, breaker: Breaker) -> None:
         self._inner = inner

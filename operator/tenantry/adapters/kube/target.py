@@ -15,7 +15,8 @@ from tenantry.adapters.kube.live import LiveCache
 from tenantry.adapters.kube.watch import Watcher
 from tenantry.api.conditions import Reason
 from tenantry.api.resources import ACCESS_REVIEWS, NAMESPACES, WATCHED_ON_TARGETS, WATCHED_WHERE_SERVED, Ref, Resource
-from tenantry.ports import Access, Availability, ClusterFacts, KubeError, UnreachableError
+from tenantry.ports.kube import Access, ClusterFacts, KubeError, UnreachableError
+from tenantry.ports.world import Availability
 
 logger = logging.getLogger(__name__)
 
@@ -25,7 +26,7 @@ NOT_PROBED: Final = Availability(ok=False, reason=Reason.PROBING, message="it ha
 
 
 class TargetConnection:
-    """Implements `tenantry.ports.Target`.
+    """Implements `tenantry.ports.kube.Target`.
 
     Args:
         client: Closed with the connection, unless `shared`.

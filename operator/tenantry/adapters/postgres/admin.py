@@ -20,14 +20,7 @@ from tenantry.adapters.postgres import (
     strangers,
 )
 from tenantry.adapters.postgres.steps import CheckedSteps
-from tenantry.ports import (
-    DatabaseClaim,
-    DatabaseError,
-    DatabaseState,
-    LoginState,
-    ServerFacts,
-    WantedDatabase,
-)
+from tenantry.ports.postgres import DatabaseClaim, DatabaseError, DatabaseState, LoginState, ServerFacts, WantedDatabase
 
 
 class PostgresAdmin(CheckedSteps):

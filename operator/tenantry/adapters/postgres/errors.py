@@ -9,7 +9,7 @@ from typing import Final
 
 import psycopg
 
-from tenantry.ports import DatabaseCredentialsError, DatabaseError, DatabaseUnreachableError
+from tenantry.ports.postgres import DatabaseCredentialsError, DatabaseError, DatabaseUnreachableError
 
 BAD_PASSWORD: Final = "28P01"  # noqa: S105 - an SQLSTATE
 NOT_AUTHORIZED: Final = "28000"

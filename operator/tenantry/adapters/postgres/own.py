@@ -17,18 +17,10 @@ from tenantry.adapters.postgres.admin import PostgresAdmin
 from tenantry.adapters.postgres.connections import Connection, Connections
 from tenantry.adapters.postgres.params import Limits, ServerParams
 from tenantry.adapters.postgres.patience import Patience
-from tenantry.ports import (
-    Availability,
-    Clock,
-    DatabaseCredentialsError,
-    DatabaseError,
-    DatabaseUnreachableError,
-    KubeError,
-    OwnServer,
-    ServerEndpoint,
-    ServerFacts,
-    Tunnel,
-)
+from tenantry.ports.kube import KubeError, Tunnel
+from tenantry.ports.postgres import DatabaseCredentialsError, DatabaseError, DatabaseUnreachableError, ServerFacts
+from tenantry.ports.servers import OwnServer, ServerEndpoint
+from tenantry.ports.world import Availability, Clock
 
 Dial: TypeAlias = Callable[[], Awaitable[Tunnel]]
 
@@ -43,7 +35,7 @@ _ROLE: Final = "SELECT FROM pg_roles WHERE rolname = %s"
 
 
 class TunnelledServer:
-    """Implements `tenantry.ports.Server` for one use. Tenants reach it by its endpoint, we by the socket."""
+    """Implements `tenantry.ports.servers.Server` for one use. Tenants reach it by its endpoint, we by the socket."""
 
     def __init__(self, endpoint: ServerEndpoint, admin: PostgresAdmin) -> None:
         self._endpoint = endpoint
@@ -90,7 +82,7 @@ class TunnelledServer:
 
 
 class TunnelledServers:
-    """Implements `tenantry.ports.OwnServers`.
+    """Implements `tenantry.ports.servers.OwnServers`.
 
     Args:
         clock: Only its monotonic side is read.

@@ -10,7 +10,7 @@ from typing import Final
 
 from psycopg.conninfo import make_conninfo
 
-from tenantry.ports import DatabaseError
+from tenantry.ports.postgres import DatabaseError
 
 HOME: Final = "tenantry"
 """The database that holds the claims, and that the admin role stays connected to."""

@@ -8,7 +8,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Final
 
-from tenantry.ports import Clock, DatabaseUnreachableError
+from tenantry.ports.postgres import DatabaseUnreachableError
+from tenantry.ports.world import Clock
 
 MOST: Final = 3
 """Servers that are opened at once, of those that were not slow before."""
