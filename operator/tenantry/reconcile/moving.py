@@ -23,8 +23,8 @@ from tenantry.decide.move import Destination, Step
 from tenantry.decide.placement import means, place
 from tenantry.ports.kube import ConflictError, KubeError
 from tenantry.ports.servers import Copied
-from tenantry.reconcile.arriving import Arrival, pin_cluster, pin_server
-from tenantry.reconcile.copies import Copies, Failed
+from tenantry.reconcile.arriving import Arrival, UnknownSideError, pin_cluster, pin_server
+from tenantry.reconcile.copies import AT_ONCE, Copies, Failed, copies_of_others
 from tenantry.reconcile.exclusive import wants_own
 from tenantry.reconcile.leaving import seconds_since, stop_old_side
 from tenantry.reconcile.parking import ready_server, wanted_of
@@ -88,6 +88,10 @@ class Moving:
                     return await self._roll_back(tenant, placed, report, "it is not wanted any more", failed=False)
                 case _:
                     pass
+        except UnknownSideError as halt:
+            # It may live there: then what the record knows is of the past, and must not be opened beside it.
+            report.outcomes[ConditionType.PLACED] = Outcome.of(halt)
+            return None
         except (Terminal, Waiting) as halt:
             # What it has goes on being served and repaired where it is.
             report.outcomes[ConditionType.PLACED] = Outcome.of(halt)
@@ -206,6 +210,7 @@ class Moving:
             case MovePhase.COPYING:
                 return await self._copy(tenant, placed, report, arrival)
             case MovePhase.SWITCHED:
+                await self.forget(placed.record.name)
                 report.move = _status(move, MovePhase.SWITCHED)
                 told = f"it lives at {move.destination} now, and is being opened there"
                 report.outcomes[ConditionType.MOVE_PROGRESSING] = Outcome(True, Reason.MOVE_SWITCHED, told)
@@ -225,6 +230,13 @@ class Moving:
             told = f"the new side at {move.destination} is being made: {made.message}"
             report.outcomes[ConditionType.MOVE_PROGRESSING] = Outcome(
                 True, Reason.MOVE_PREPARING, told, retry_after=made.retry_after or RETRY
+            )
+            return placed
+        if move.database is not None and (others := copies_of_others(self._world, placed.record)) >= AT_ONCE:
+            report.move = _status(move, move.phase)
+            told = f"the new side at {move.destination} is there; {others} other tenants are being copied: it waits"
+            report.outcomes[ConditionType.MOVE_PROGRESSING] = Outcome(
+                True, Reason.MOVE_PREPARING, told, retry_after=COPY_RETRY
             )
             return placed
         change = {"phase": MovePhase.STOPPING.value, "writeStoppedAt": self._moment()}
@@ -250,6 +262,7 @@ class Moving:
             return None
         if move.database is None:
             return await self._switch(tenant, placed, report, arrival)
+        await self._copies.stop(placed.record.name)  # whatever an earlier move has left is nothing of this one
         record = await swap(self._world, placed.record, {"move": {"phase": MovePhase.COPYING.value}})
         return await self._copy(tenant, replace(placed, record=record), report, arrival)
 
