@@ -164,7 +164,7 @@ class Server:
 
     def send(self, number: Signals) -> None:
         """Have a signal sent, without waiting for that; nothing happens if it has ended."""
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, ValueError):  # it has ended, and its input may be closed
             self._orders.write(f"{int(number)}\n")
             self._orders.flush()
 

@@ -19,6 +19,7 @@ _CHANGING: Final = (
     (re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"), "UID"),
     (re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(\.\d+)?(Z|\+00(:00)?)?"), "TIME"),
     (re.compile(r"\b\d{18,20}\b"), "IDENTIFIER"),
+    (re.compile(r"\b10\.0\.\d{1,3}\.\d{1,3}\b(?!/)"), "CLUSTER-IP"),
     (re.compile(r"SCRAM-SHA-256\$[^'\"]*"), "VERIFIER"),
 )
 

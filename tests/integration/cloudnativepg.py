@@ -11,7 +11,6 @@ from __future__ import annotations
 import base64
 import contextlib
 import shutil
-import subprocess
 from pathlib import Path
 from signal import Signals
 from typing import Any, Final, Self
@@ -32,7 +31,7 @@ from tests.integration.acting import (
     pod_spec,
     token_of,
 )
-from tests.integration.node import TEST_SETTINGS, Node, Running
+from tests.integration.node import TEST_SETTINGS, Node, Running, passes
 from tests.scene.installation import ROOT
 from tests.scene.operator import free_port
 
@@ -351,8 +350,3 @@ def _owner(cluster: Json) -> Json:
         "controller": True,
         "blockOwnerDeletion": True,
     }
-
-
-def passes(running: Running) -> bool:
-    """Whether it takes sessions."""
-    return subprocess.run(running.probe, check=False, timeout=5).returncode == 0

@@ -268,7 +268,7 @@ class Node:
             running.ended = True
             self._tell(namespace, ready=False, message=running.message.read_text())
             return
-        if (ready := _passes(running)) != running.ready:
+        if (ready := passes(running)) != running.ready:
             running.ready = ready
             self._tell(namespace, ready=ready)
 
@@ -318,7 +318,7 @@ class Node:
                     os.chown(path, owner.pw_uid, owner.pw_gid, follow_symlinks=False)
 
 
-def _passes(running: Running) -> bool:
+def passes(running: Running) -> bool:
     """The readiness probe; one that takes too long has failed."""
     try:
         done = subprocess.run(running.probe, env=running.environment, check=False, timeout=PROBE_SECONDS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ssl
 import tempfile
 import threading
@@ -18,6 +19,7 @@ PROTOCOL: Final = "v4.channel.k8s.io"
 DATA: Final = 0
 TROUBLE: Final = 1
 START_SECONDS: Final = 10.0
+STOP_SECONDS: Final = 5.0
 CHUNK: Final = 32768
 
 PortOf = Callable[[str, str], int | None]
@@ -69,6 +71,11 @@ class PortForwards:
         self._ready.set()
         await self._done.wait()
         await runner.cleanup()
+        if rest := asyncio.all_tasks() - {asyncio.current_task()}:
+            for task in rest:
+                task.cancel()
+            await asyncio.wait(rest, timeout=STOP_SECONDS)
+        await asyncio.sleep(0.05)  # connections end in the loop's next rounds; it must not be closed before
 
     async def _forward(self, request: web.Request) -> web.WebSocketResponse:
         self.carried += 1
@@ -98,6 +105,8 @@ class PortForwards:
             back.cancel()
             await asyncio.gather(back, return_exceptions=True)
             writer.close()
+            with contextlib.suppress(OSError):
+                await writer.wait_closed()
         return socket
 
 

@@ -296,6 +296,11 @@ class Workbench:
         with psycopg.connect((server or self.stage.postgres_18).superuser_dsn(), autocommit=True) as connection:
             connection.execute(sql.SQL(statement).format(sql.Identifier(where.database)))
 
+    def pins(self, where: Whereabouts) -> Json:
+        """What its record says of where the tenant is: all but the spec that was asked for last."""
+        spec: Json = self.record(where)["spec"]
+        return {key: value for key, value in spec.items() if key not in {"lastSpec", "lastGeneration"}}
+
     def database_traces(self, where: Whereabouts, server: PostgresAccess | None = None) -> set[str]:
         """The names of the tenant's database and roles that are there, and `claim`."""
         access = server or self.stage.postgres_18

@@ -179,12 +179,12 @@ def test_a_move_that_nobody_approved_changes_nothing(workbench: Workbench, move:
     first, then, message = MOVES[move]
     where = workbench.whereabouts()
     workbench.make(**first)
-    record, inventory = workbench.record(where)["spec"], workbench.inventory(where)
+    pinned, inventory = workbench.pins(where), workbench.inventory(where)
     placement = {key: value.format(prefix=workbench.prefix) for key, value in then.get("placement", {}).items()}
     workbench.apply(workbench.tenant(**{**first, **then, **({"placement": placement} if placement else {})}))
     tenant = workbench.told("False", "MoveNotApproved", None)
     assert message.format(prefix=workbench.prefix) in condition(tenant)["message"]
-    assert workbench.record(where)["spec"] == record
+    assert workbench.pins(where) == pinned
     assert workbench.inventory(where) == inventory
     assert tenant["status"]["cluster"] == CLUSTER
     workbench.apply(workbench.tenant(**{**first, "placement": first.get("placement")}))

@@ -178,7 +178,9 @@ def test_the_record_is_written_before_anything_on_the_target_and_pins_where_the_
         "epoch": 1,
         "deletion": {"policy": "Delete", "window": "0s"},
         "expired": False,
+        "former": [],
         "message": "",
+        "moveFailed": "",
         "state": "Active",
         "cluster": {
             "name": CLUSTER,
@@ -186,6 +188,7 @@ def test_the_record_is_written_before_anything_on_the_target_and_pins_where_the_
             "namespace": where.namespace,
             "host": f"acme-{workbench.workspace}.{DOMAIN}",
             "adopted": False,
+            "exclusive": False,
         },
         "database": {
             "mode": "Shared",
