@@ -158,6 +158,8 @@ class Looking:
         _, namespace, server = self.home(names)
         if server is None:
             assert self._node is not None, "a server of a tenant's own runs on no node"
+            if self._node.port_or_none(namespace) is None:
+                raise psycopg.OperationalError("FATAL: no server runs")
             return psycopg.connect(self._node.reach(namespace, secret), connect_timeout=5)
         return psycopg.connect(server.postgres.dsn(secret["username"], secret["password"], secret["database"]))
 

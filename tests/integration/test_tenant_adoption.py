@@ -140,7 +140,8 @@ def test_a_deleted_tenant_rests_in_its_adopted_namespace_and_comes_back_or_leave
     patch = {"metadata": {"annotations": {"tenantry.io/purge-after": long_ago}}}
     assert workbench.management.patch(path, {"spec": {"purgeAfter": long_ago}}, dry=False).status == 200
     assert workbench.target.patch(NAMESPACES.path(name=foreign.name), patch, dry=False).status == 200
-    wait_for(lambda: workbench.record(foreign.where) == {}, "it is let go", 90)
+    # An early look is repeated after a minute.
+    wait_for(lambda: workbench.record(foreign.where) == {}, "it is let go", 150)
     assert replicas() == 3
     labels, annotations = foreign.said()
     assert not [key for key in (*labels, *annotations) if key.startswith(OURS) and key != ANNOTATION_ALLOW_ADOPTION]
