@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+from collections.abc import Iterator
 from contextlib import ExitStack
 from typing import Any, Final, Self
 
@@ -60,6 +62,8 @@ SELECT r.rolname, r.rolcanlogin, r.rolsuper, r.rolcreatedb, r.rolcreaterole, r.r
                LEFT JOIN pg_database d ON d.oid = s.setdatabase WHERE s.setrole = r.oid ORDER BY 1) AS settings
   FROM pg_authid r WHERE strpos(r.rolname, %(hash)s) > 0
 """
+OWN: Final = " of its own"
+"""The mark of a server of a tenant's own."""
 IN_POSTGRES: Final = frozenset({"database", "role", "claim", "inside"})
 _CLAIMS: Final = "SELECT database, management_id, record, state FROM claims WHERE tenant_hash = %(hash)s"
 _INSIDE: Final = """
@@ -229,17 +233,18 @@ class Looking:
             for row in _rows(place.postgres.superuser_dsn("tenantry"), _CLAIMS, names):
                 found[f"claim {row['database']}{place.mark}"] = row
         for mark, dsn in self._servers(names):
-            for kind, query in (("database", _DATABASES), ("role", _ROLES)):
-                for row in _rows(dsn("postgres"), query, names):
-                    found[f"{kind} {next(iter(row.values()))}{mark}"] = row
+            with _unless_it_goes(mark, found):
+                for kind, query in (("database", _DATABASES), ("role", _ROLES)):
+                    for row in _rows(dsn("postgres"), query, names):
+                        found[f"{kind} {next(iter(row.values()))}{mark}"] = row
         return _with_placeholders(found, names)
 
     def inside(self, names: Names) -> State:
         """What is in the tenant's databases, and whether its application gets in with the Secret that it is given."""
         found: dict[str, Any] = {}
         for mark, dsn in self._servers(names):
-            for row in _rows(dsn("postgres"), _DATABASES, names):
-                if row["datallowconn"]:
+            with _unless_it_goes(mark, found):
+                for row in (each for each in _rows(dsn("postgres"), _DATABASES, names) if each["datallowconn"]):
                     inside = _rows(dsn(row["datname"]), _INSIDE, names)[0]
                     if inside.pop("used"):
                         inside["canary"] = [each["word"] for each in _rows(dsn(row["datname"]), _CANARY, names)]
@@ -253,7 +258,7 @@ class Looking:
         found: list[tuple[str, Dsn]] = [(place.mark, place.postgres.superuser_dsn) for place in self.places]
         place, namespace, server = self.home(names)
         own = own_server(self._node, place, namespace) if server is None else None
-        return [*found, (" of its own", own)] if own is not None else found
+        return [*found, (OWN, own)] if own is not None else found
 
     def _login(self, names: Names) -> str:
         try:
@@ -263,6 +268,17 @@ class Looking:
                 return str(row[0])
         except psycopg.OperationalError as error:
             return f"refused: {str(error).rpartition('FATAL: ')[2].strip()}"
+
+
+@contextlib.contextmanager
+def _unless_it_goes(mark: str, found: dict[str, Any]) -> Iterator[None]:
+    """A server of a tenant's own may be started or stopped while it is asked: that is a state, too."""
+    try:
+        yield
+    except psycopg.OperationalError as error:
+        if mark != OWN:
+            raise
+        found[f"server{mark}"] = f"takes no sessions: {error}"
 
 
 def _rows(dsn: str, query: str, names: Names) -> list[Json]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import psycopg
 from psycopg.conninfo import make_conninfo
 from tests.controlplane.postgres_access import PostgresAccess
 from tests.integration.acting import Api
@@ -37,7 +38,7 @@ class Place:
 
 
 def own_server(node: Node | None, place: Place, namespace: str) -> Dsn | None:
-    """The server in a namespace, past everybody; None where none runs."""
+    """The server in a namespace, past everybody; None where none takes sessions."""
     if node is None or place.api.get(PODS.path(namespace, POSTGRES_POD)).status != 200:
         return None
     secret = plain(place.api.get(SECRETS.path(namespace, POSTGRES)).body)
@@ -49,4 +50,8 @@ def own_server(node: Node | None, place: Place, namespace: str) -> Dsn | None:
         password = secret[SUPERUSER_KEY]
         return make_conninfo(host="127.0.0.1", port=port, user=SUPERUSER, password=password, dbname=database)
 
+    try:
+        psycopg.connect(dsn("postgres"), connect_timeout=2).close()
+    except psycopg.OperationalError:
+        return None  # it is being started, or is on its way out
     return dsn
