@@ -56,7 +56,7 @@ def bury() -> None:
     with contextlib.suppress(ChildProcessError):  # nobody is left
         while time.monotonic() < deadline:
             if os.waitpid(-1, os.WNOHANG) == (0, 0):
-                time.sleep(BURIAL_STEP)
+                time.sleep(BURIAL_STEP)  # polls the kernel; the deadline bounds it
 
 
 def identity(user: str) -> tuple[str | None, str | int | None, list[str] | None]:

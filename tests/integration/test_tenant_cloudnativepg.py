@@ -11,6 +11,7 @@ import pytest
 from tests.controlplane.postgres_binaries import debian_binaries
 from tests.integration.acting import PODS, STAMPED_OBJECTS, role_binding
 from tests.integration.cloudnativepg import FILLED_IN, SUPERUSER, CloudNativePG, install
+from tests.integration.own_servers import SECONDS, brought_up, has_row, leave_row, looked_at, session
 from tests.integration.tenants import condition, wait_for
 from tests.scene.installation import install_target, kubeconfig_secret, operator_kubeconfig
 from tests.scene.stage import CLOUDNATIVEPG, cluster_manifest
@@ -48,7 +49,6 @@ Json = dict[str, Any]
 
 DEDICATED: Final[Json] = {"provider": "CloudNativePG", "version": "15", "size": "small", "storage": {"size": "1Gi"}}
 DATABASE: Final[Json] = {"mode": "Dedicated", "dedicated": DEDICATED}
-SECONDS: Final = 60.0
 FIRST: Final = f"{POSTGRES}-1"
 SECOND: Final = f"{POSTGRES}-2"
 
@@ -82,35 +82,7 @@ def database(**dedicated: Any) -> Json:
 
 
 def made(workbench: Workbench, operated: CloudNativePG, plan: str, **spec: Any) -> Whereabouts:
-    where = workbench.whereabouts()
-    operated.look_after(where.namespace)
-    workbench.apply(workbench.tenant(**{"plan": plan, "database": DATABASE, **spec}))
-    workbench.ready(seconds=SECONDS)
-    return where
-
-
-def session(
-    workbench: Workbench, operated: CloudNativePG, where: Whereabouts, **changes: Any
-) -> psycopg.Connection[tuple[Any, ...]]:
-    """As one of the tenant's pods."""
-    there = operated.reach(where.namespace, workbench.secret(where, "tenant-database"), **changes)
-    return psycopg.connect(there, autocommit=True, connect_timeout=5)
-
-
-def leave_row(workbench: Workbench, operated: CloudNativePG, where: Whereabouts) -> None:
-    with session(workbench, operated, where) as own:
-        own.execute("CREATE TABLE kept (word text)")
-        own.execute("INSERT INTO kept VALUES ('alive')")
-
-
-def has_row(workbench: Workbench, operated: CloudNativePG, where: Whereabouts) -> bool:
-    with session(workbench, operated, where) as own:
-        return own.execute("SELECT word FROM kept").fetchall() == [("alive",)]
-
-
-def looked_at(workbench: Workbench) -> None:
-    seen = workbench.look_now()
-    workbench.when(lambda body: body["status"].get("lastHandledReconcileAt") == seen, "it was looked at again")
+    return brought_up(workbench, operated, **{"plan": plan, "database": DATABASE, **spec})
 
 
 def its_cluster(workbench: Workbench, where: Whereabouts) -> Json:

@@ -10,6 +10,7 @@ import pytest
 from tests.controlplane.postgres_binaries import debian_binaries
 from tests.integration.acting import PODS, eventually, manifest, pod_spec
 from tests.integration.node import Node
+from tests.integration.own_servers import SECONDS, brought_up, has_row, leave_row, looked_at, session
 from tests.integration.tenants import condition, wait_for
 
 from tenantry.api.names import (
@@ -39,7 +40,6 @@ Json = dict[str, Any]
 DEDICATED: Final[Json] = {"version": "15", "size": "small", "storage": {"size": "1Gi"}}
 DATABASE: Final[Json] = {"mode": "Dedicated", "dedicated": DEDICATED}
 MAIN: Final[Json] = {"cluster": "main"}
-SECONDS: Final = 60.0
 
 
 @pytest.fixture
@@ -61,36 +61,8 @@ def plan(workbench: Workbench) -> str:
     )
 
 
-def session(
-    workbench: Workbench, node: Node, where: Whereabouts, **changes: Any
-) -> psycopg.Connection[tuple[Any, ...]]:
-    """As one of the tenant's pods."""
-    there = node.reach(where.namespace, workbench.secret(where, "tenant-database"), **changes)
-    return psycopg.connect(there, autocommit=True, connect_timeout=5)
-
-
 def made(workbench: Workbench, node: Node, plan: str, **spec: Any) -> Whereabouts:
-    where = workbench.whereabouts()
-    node.look_after(where.namespace)
-    workbench.apply(workbench.tenant(**{"plan": plan, "database": DATABASE, **spec}))
-    workbench.ready(seconds=SECONDS)
-    return where
-
-
-def leave_row(workbench: Workbench, node: Node, where: Whereabouts) -> None:
-    with session(workbench, node, where) as own:
-        own.execute("CREATE TABLE kept (word text)")
-        own.execute("INSERT INTO kept VALUES ('alive')")
-
-
-def has_row(workbench: Workbench, node: Node, where: Whereabouts) -> bool:
-    with session(workbench, node, where) as own:
-        return own.execute("SELECT word FROM kept").fetchall() == [("alive",)]
-
-
-def looked_at(workbench: Workbench) -> None:
-    seen = workbench.look_now()
-    workbench.when(lambda body: body["status"].get("lastHandledReconcileAt") == seen, "it was looked at again")
+    return brought_up(workbench, node, **{"plan": plan, "database": DATABASE, **spec})
 
 
 def says(workbench: Workbench, words: str) -> bool:

@@ -11,6 +11,7 @@ import pytest
 from tests.integration.acting import Api, manifest
 from tests.integration.tenants import Whereabouts, condition, wait_for
 from tests.integration.test_tenant_servers import own_server
+from tests.scene.installation import install_target, kubeconfig_secret, operator_kubeconfig
 from tests.scene.stage import CLUSTER, SERVER_15, SERVER_18, cluster_manifest
 
 from tenantry.api.identity import namespace_name
@@ -46,8 +47,6 @@ class Second:
 
 @pytest.fixture
 def second(trial: Workbench, fresh_control_plane: FreshControlPlane) -> Second:
-    from tests.scene.installation import install_target, kubeconfig_secret, operator_kubeconfig  # noqa: PLC0415
-
     access, name = fresh_control_plane("second").access, f"{trial.prefix}-cluster"
     install_target(access)
     trial.apply(kubeconfig_secret(f"{name}-kubeconfig", operator_kubeconfig(access)))

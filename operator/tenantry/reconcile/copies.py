@@ -84,7 +84,7 @@ class Copies:
             return Failed(f"it took longer than {LONGEST // 3600} hours")
         except (Halt, DatabaseError) as error:
             return Failed(error.message)
-        except Exception:
+        except Exception:  # whatever it is: a tenant that is stopped has to be opened again
             logger.exception("a copy ended in an error that nobody thought of")
             return Failed("an error of the operator's own: see its log")
 
