@@ -63,9 +63,15 @@ async def _end(process: asyncio.subprocess.Process) -> None:
         with suppress(ProcessLookupError):
             process.kill()
     for stream in (process.stdout, process.stderr):
-        while stream is not None and await stream.read(CHUNK):
-            pass
+        if stream is not None:
+            await _read_away(stream)
     await process.wait()
+
+
+async def _read_away(stream: asyncio.StreamReader) -> None:
+    """To its end: asyncio takes a process for ended only when all its pipes are, which a full one never is."""
+    while await stream.read(CHUNK):
+        pass
 
 
 def first_error(said: str) -> str:
@@ -106,7 +112,9 @@ async def _move(reader: asyncio.subprocess.Process, writer: asyncio.subprocess.P
             await writer.stdin.drain()
             moved += len(chunk)
     except (BrokenPipeError, ConnectionResetError):
-        reader.kill()  # nobody reads what it writes: the restore has ended, and says why
+        with suppress(ProcessLookupError):
+            reader.kill()  # nobody needs what it writes: the restore has ended, and says why
+        await _read_away(reader.stdout)
     finally:
         writer.stdin.close()
         with suppress(BrokenPipeError, ConnectionResetError):
