@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg
 from tests.integration.node import Node
+from tests.integration.tenants import wait_for
 
 if TYPE_CHECKING:
     from tests.integration.tenants import Whereabouts, Workbench
@@ -39,9 +40,18 @@ def leave_row(workbench: Workbench, node: Node, where: Whereabouts) -> None:
 
 
 def has_row(workbench: Workbench, node: Node, where: Whereabouts) -> bool:
-    """Whether it is there."""
-    with session(workbench, node, where) as own:
-        return own.execute("SELECT word FROM kept").fetchall() == [("alive",)]
+    """Whether it is there, once its server runs: a Ready may be from before it went."""
+
+    def rows() -> tuple[list[Any]] | None:
+        if node.port_or_none(where.namespace) is None:
+            return None
+        try:
+            with session(workbench, node, where) as own:
+                return (own.execute("SELECT word FROM kept").fetchall(),)
+        except psycopg.OperationalError:
+            return None
+
+    return wait_for(rows, "its server runs", SECONDS) == ([("alive",)],)
 
 
 def looked_at(workbench: Workbench) -> None:

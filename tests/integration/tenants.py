@@ -37,7 +37,7 @@ from tenantry.api.resources import (
 Json = dict[str, Any]
 T = TypeVar("T")
 
-PATIENCE = 30.0
+PATIENCE = 60.0
 """Seconds; what is waited for takes about one on a quiet machine."""
 POLL_SECONDS = 0.1
 KINDS = {"Cluster": CLUSTERS, "DatabaseServer": DATABASE_SERVERS, "TenantPlan": TENANT_PLANS}
@@ -234,6 +234,10 @@ class Workbench:
     def gone(self, name: str = "acme", workspace: str = "", *, seconds: float = PATIENCE) -> None:
         """Wait until the Tenant is gone."""
         wait_for(lambda: not self.get(name, workspace), f"{name} is gone", seconds)
+
+    def forgotten(self, where: Whereabouts) -> None:
+        """Wait until its record is gone, which outlives the Tenant by a moment."""
+        wait_for(lambda: self.record(where) == {}, "the record is gone")
 
     def events(self, name: str, reason: str) -> list[Json]:
         """The Events about a Tenant for one reason."""

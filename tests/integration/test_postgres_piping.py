@@ -1,4 +1,4 @@
-"""Two programs and the bytes between them: whichever of them ends, in whatever state its pipes are, so does the whole."""
+"""Two programs and the bytes between them: whichever ends, in whatever state its pipes are, so does the whole."""
 
 from __future__ import annotations
 

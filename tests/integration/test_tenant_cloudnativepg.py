@@ -235,7 +235,7 @@ def test_deleted_without_a_window_nothing_of_it_is_left(
     workbench.delete()
     workbench.gone(seconds=SECONDS)
     assert not workbench.on_target(NAMESPACES, "", where.namespace)
-    assert not workbench.record(where)
+    workbench.forgotten(where)
 
 
 def test_volumes_that_are_gone_are_told_and_no_empty_database_takes_their_place(

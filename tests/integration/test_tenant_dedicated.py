@@ -211,7 +211,7 @@ def test_deleted_without_a_window_nothing_of_it_is_left(workbench: Workbench, no
     workbench.delete()
     workbench.gone(seconds=SECONDS)
     assert not workbench.on_target(NAMESPACES, "", where.namespace)
-    assert not workbench.record(where)
+    workbench.forgotten(where)
 
 
 def test_a_server_that_dies_comes_back_with_its_data(workbench: Workbench, node: Node, plan: str) -> None:
