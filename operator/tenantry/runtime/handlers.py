@@ -12,12 +12,11 @@ from collections.abc import Awaitable, Callable, Iterator
 from functools import partial
 from typing import Any, Final
 
-import kopf
-
 from tenantry.api.names import GROUP
 from tenantry.api.resources import Resource
 from tenantry.ports.kube import KubeError
 from tenantry.ports.world import Json
+from tenantry.runtime.framework import kopf
 
 logger = logging.getLogger(__name__)
 

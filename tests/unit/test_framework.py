@@ -1,0 +1,21 @@
+"""What the operator's process loads, and what it leaves."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+LOADED = "import sys, tenantry.runtime.operator; print(*sorted(m for m in sys.modules if m.startswith('kubernetes')))"
+AFTERWARDS = "import tenantry.runtime.operator; from kubernetes.aio import client; print(client.Configuration.__name__)"
+
+
+def said_by(program: str) -> str:
+    return subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True).stdout.strip()
+
+
+def test_the_operator_does_not_load_the_client_library_that_few_installations_need() -> None:
+    assert said_by(LOADED) == ""
+
+
+def test_the_library_can_be_loaded_by_who_needs_it() -> None:
+    assert said_by(AFTERWARDS) == "Configuration"
