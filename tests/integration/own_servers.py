@@ -11,7 +11,7 @@ from tests.integration.tenants import wait_for
 if TYPE_CHECKING:
     from tests.integration.tenants import Whereabouts, Workbench
 
-SECONDS = 60.0
+SECONDS = 120.0
 """Within which such a server is up."""
 
 
