@@ -174,14 +174,14 @@ def test_a_record_that_was_lost_still_knows_that_the_namespace_was_adopted(
     assert foreign.namespace()["status"]["phase"] == "Active"
 
 
-def refused(workbench: Workbench, namespace: str, whose: str, way: str) -> None:
-    told = workbench.told(
-        "False",
-        "NamespaceConflict",
-        f"the namespace {namespace!r} is on the target and is {whose}; it is not touched: rename or delete it there"
-        f"{way}",
+def not_offered(workbench: Workbench, namespace: str) -> None:
+    """The same of one that is not there as of one that is there and is not to be had: no way to search the target."""
+    workbench.told(
+        "Unknown",
+        "NamespaceNotOffered",
+        f"{ANNOTATION_ADOPT_NAMESPACE}: no namespace {namespace!r} is offered to this tenant: there is none on the "
+        f"target, or its owner has not annotated it with {ANNOTATION_ALLOW_ADOPTION}={consent(workbench)}",
     )
-    assert condition(told, "Stalled")["reason"] == "NamespaceConflict"
 
 
 @pytest.mark.parametrize("allowed", [None, "", "another/{workspace}/acme", "{management}/{workspace}/other", "*"])
@@ -192,8 +192,7 @@ def test_without_a_consent_that_names_this_very_tenant_nothing_is_touched_until_
     foreign = Foreign(workbench, f"{workbench.prefix}-legacy", allowed.format(**words) if allowed else allowed)
     before = foreign.namespace()["metadata"]["labels"], foreign.contents()
     workbench.apply(adopting(workbench, foreign.name))
-    way = f", or have its owner annotate it with {ANNOTATION_ALLOW_ADOPTION}={consent(workbench)}"
-    refused(workbench, foreign.name, "not made by this operator", way)
+    not_offered(workbench, foreign.name)
     assert workbench.record(foreign.where) == {}
     assert (foreign.namespace()["metadata"]["labels"], foreign.contents()) == before
     workbench.stage.target.kubectl(
@@ -204,6 +203,18 @@ def test_without_a_consent_that_names_this_very_tenant_nothing_is_touched_until_
     workbench.delete()
     workbench.gone()
     workbench.target.delete(NAMESPACES.path(name=foreign.name), dry=False)
+
+
+def test_of_a_namespace_that_is_not_there_is_told_what_is_told_of_one_that_is(workbench: Workbench) -> None:
+    name = f"{workbench.prefix}-later"
+    workbench.apply(adopting(workbench, name))
+    not_offered(workbench, name)
+    Foreign(workbench, name, consent(workbench))
+    workbench.look_now()
+    workbench.ready()
+    workbench.delete()
+    workbench.gone()
+    workbench.target.delete(NAMESPACES.path(name=name), dry=False)
 
 
 def test_a_namespace_of_the_wanted_name_is_adopted_with_consent_alone(workbench: Workbench) -> None:
@@ -242,7 +253,7 @@ def test_a_consent_that_a_tenant_forges_gives_nothing(workbench: Workbench) -> N
     assert workbench.target.patch(NAMESPACES.path(name=victim.namespace), patch, dry=False).status == 200
     before, inventory = workbench.on_target(NAMESPACES, "", victim.namespace), workbench.inventory(victim)
     workbench.apply(adopting(workbench, victim.namespace))
-    refused(workbench, victim.namespace, "another tenant's", "")
+    not_offered(workbench, victim.namespace)
     assert workbench.on_target(NAMESPACES, "", victim.namespace) == before
     assert workbench.inventory(victim) == inventory
     off = {"metadata": {"annotations": {ANNOTATION_ALLOW_ADOPTION: None}}}

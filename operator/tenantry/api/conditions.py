@@ -80,6 +80,7 @@ class Reason(StrEnum):
     NAMESPACE_RESERVED = "NamespaceReserved"
     NAMESPACE_RECREATED = "NamespaceRecreated"
     NAMESPACE_NOT_FOUND = "NamespaceNotFound"
+    NAMESPACE_NOT_OFFERED = "NamespaceNotOffered"
     NAMESPACE_TERMINATING = "NamespaceTerminating"
     QUOTA_NOT_ENFORCED = "QuotaNotEnforced"
     PREDECESSOR_EXISTS = "PredecessorExists"

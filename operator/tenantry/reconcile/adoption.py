@@ -10,6 +10,7 @@ from tenantry.api.conditions import ConditionType, Reason
 from tenantry.api.identity import TenantIdentity
 from tenantry.api.names import (
     ANNOTATION_ADOPT_NAMESPACE,
+    ANNOTATION_ALLOW_ADOPTION,
     CONFIG_MAP_INFO,
     INGRESS,
     INGRESS_OWN_CERTIFICATES,
@@ -36,15 +37,15 @@ from tenantry.api.resources import (
 from tenantry.api.tenant import Tenant
 from tenantry.api.tenantrecord import TenantRecord
 from tenantry.decide.activity import Activity
-from tenantry.decide.adoption import is_offered, is_reserved, letting_go, taking
-from tenantry.decide.halt import Terminal
+from tenantry.decide.adoption import consent, is_offered, is_reserved, letting_go, taking
+from tenantry.decide.halt import Terminal, Waiting
 from tenantry.desired import network
 from tenantry.desired.rbac import CLUSTER_ROLES, operator_binding
 from tenantry.desired.stamp import bears_stamp
 from tenantry.ports.kube import NotFoundError, Target
 from tenantry.ports.world import Json
 from tenantry.reconcile.apply import Applier, ref_of
-from tenantry.reconcile.namespace import conflict, not_there
+from tenantry.reconcile.namespace import MISSING_RETRY
 from tenantry.reconcile.records import swap
 from tenantry.reconcile.workloads import Workloads
 from tenantry.reconcile.world import World
@@ -70,26 +71,45 @@ async def named_namespace(
     """The namespace that a new tenant is to adopt, as its annotation says; None without one.
 
     Raises:
-        Terminal: NamespaceReserved, NamespaceConflict: it is not to be had.
-        Waiting: NamespaceNotFound.
+        Terminal: NamespaceReserved: it is not to be had.
+        Waiting: NamespaceNotOffered: there is none, or it is not offered to this tenant; which of them is not told, for
+            who may write a Tenant is not to learn what else is on the target.
         KubeError: of the target.
     """
     name = tenant.metadata.annotations.get(ANNOTATION_ADOPT_NAMESPACE)
     if name is None:
         return None
-    if is_reserved(name) or _is_ours_to_work_in(world, cluster, name):
-        raise Terminal(
-            ConditionType.NAMESPACE_READY,
-            Reason.NAMESPACE_RESERVED,
-            f"{ANNOTATION_ADOPT_NAMESPACE}: the namespace {name!r} is reserved and can't be adopted; name another one",
-        )
+    if is_reserved(name) or name == world.settings.namespace:
+        raise _reserved(name)
     try:
         live = await target.kube.get(Ref(NAMESPACES, "", name))
     except NotFoundError:
-        raise not_there(name, identity) from None
-    if not is_offered(live, identity) and not bears_stamp(live, identity):
-        raise conflict(live, identity)
+        raise _not_offered(name, identity) from None
+    if bears_stamp(live, identity):
+        return name
+    if not is_offered(live, identity):
+        raise _not_offered(name, identity)
+    if _is_workspace(world, cluster, name):
+        raise _reserved(name)
     return name
+
+
+def _reserved(name: str) -> Terminal:
+    return Terminal(
+        ConditionType.NAMESPACE_READY,
+        Reason.NAMESPACE_RESERVED,
+        f"{ANNOTATION_ADOPT_NAMESPACE}: the namespace {name!r} is reserved and can't be adopted; name another one",
+    )
+
+
+def _not_offered(name: str, identity: TenantIdentity) -> Waiting:
+    return Waiting(
+        ConditionType.NAMESPACE_READY,
+        Reason.NAMESPACE_NOT_OFFERED,
+        f"{ANNOTATION_ADOPT_NAMESPACE}: no namespace {name!r} is offered to this tenant: there is none on the target, "
+        f"or its owner has not annotated it with {ANNOTATION_ALLOW_ADOPTION}={consent(identity)}",
+        retry_after=MISSING_RETRY,
+    )
 
 
 def check_mode(mode: str) -> None:
@@ -183,9 +203,7 @@ async def _is_there(target: Target, ref: Ref) -> bool:
     return True
 
 
-def _is_ours_to_work_in(world: World, cluster: Cluster, name: str) -> bool:
-    """Whether it is the operator's own namespace, or a workspace, where the cluster is the management cluster."""
-    if name == world.settings.namespace:
-        return True
+def _is_workspace(world: World, cluster: Cluster, name: str) -> bool:
+    """Whether tenants are written in it, where the cluster is the management cluster."""
     here = cluster.spec.kubeconfig_secret_ref is None
     return here and any(body["metadata"]["namespace"] == name for body in world.live.all(TENANTS))
