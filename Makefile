@@ -22,7 +22,7 @@ endif
 help: ## Say what there is
 	@awk 'BEGIN { FS = ":.*## " } \
 	  /^##@/ { printf "\n%s\n", substr($$0, 5) } \
-	  /^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	  /^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@printf '\nSettings: PYTHON=python3.12  CHECK=1 (demo)  TENANTS=300 (bench)  EXAMPLES=20 (model)  WORKERS=3 ARGS="-k word" (tests)\n'
 	@printf 'From nothing but Python 3.11 or newer, make and git: every command makes what it needs.\n'
 
@@ -74,7 +74,12 @@ format: venv ## Put format and imports in order
 	$(BIN)/ruff format --quiet
 
 .PHONY: generate
-generate: venv ## Write crds/ and docs/reference/api.md out of operator/tenantry/api
+generate: venv ## Write crds/, docs/reference/api.md and the generated files of deploy/helm/
+	@$(BIN)/python tools/generate.py
+
+.PHONY: operator-manifest
+operator-manifest: venv ## Write deploy/operator.yaml out of the Helm chart; builds helm, once
+	@$(RUN) tests.scene.chart
 	@$(BIN)/python tools/generate.py
 
 .PHONY: lock

@@ -29,6 +29,11 @@ def api_reference(crds: Sequence[Json]) -> str:
     return "\n".join([INTRODUCTION, *index, "", *(_section(crd) for crd in crds)])
 
 
+def field_rows(schema: Json) -> list[str]:
+    """The table of a schema's fields: one row a field, with its path, type, default, limits and description."""
+    return list(_fields(schema, ""))
+
+
 def _section(crd: Json) -> str:
     spec, schema = crd["spec"], _schema(crd)
     version = spec["versions"][0]
@@ -58,7 +63,7 @@ def _rows(schema: Json, path: str) -> Iterator[str]:
     required = schema.get("required", ())
     for name, field in schema.get("properties", {}).items():
         limits = (["required"] if name in required else []) + list(_limits(field))
-        where = f"{path}.{name}"
+        where = f"{path}.{name}".removeprefix(".")
         yield _row(f"`{where}`", _type(field), _default(field), "; ".join(limits), field.get("description", ""))
         inner, suffix = _inside(field)
         yield from _rows(inner, where + suffix)
@@ -90,7 +95,8 @@ def _type(field: Json) -> str:
     inner, suffix = _inside(field)
     if suffix:
         return f"{'list' if suffix == '[]' else 'map'} of {_type(inner)}"
-    return str(field.get("type", "any"))
+    kinds = field.get("type", "any")
+    return kinds if isinstance(kinds, str) else " or ".join(kinds)
 
 
 def _default(field: Json) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Iterator
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any, Protocol
 
 import pytest
@@ -12,6 +13,7 @@ from tests.controlplane.access import ClusterAccess
 from tests.controlplane.binaries import Binaries
 from tests.controlplane.cluster import ControlPlane
 from tests.controlplane.existing import given_or_own
+from tests.controlplane.helm import Helm, ensure_helm
 from tests.controlplane.plugin import lend
 from tests.controlplane.postgres import PostgresServer
 from tests.controlplane.postgres_access import PostgresAccess
@@ -35,15 +37,22 @@ class FreshPostgres(Protocol):
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """Build the control plane's binary, if tests that were selected need it, outside every test's time-out."""
+    """Build the control plane's binary and helm, if selected tests need them, outside every test's time-out."""
     wanted = {name for item in session.items for name in getattr(item, "fixturenames", ())}
     own = {name for name in ("management", "target") if isinstance(given_or_own(name), ControlPlane)}
-    if not session.config.option.collectonly and wanted & {"fresh_control_plane", "operator", "proving", *own}:
-        capture = session.config.pluginmanager.getplugin("capturemanager")
-        with ExitStack() as stack:
-            if capture is not None:
-                stack.enter_context(capture.global_and_fixture_disabled())  # the progress is for the user
-            Binaries.find()
+    builds = {
+        Binaries.find: {"fresh_control_plane", "operator", "proving", *own},
+        ensure_helm: {"helm"},
+    }
+    if session.config.option.collectonly:
+        return
+    capture = session.config.pluginmanager.getplugin("capturemanager")
+    with ExitStack() as stack:
+        if capture is not None:
+            stack.enter_context(capture.global_and_fixture_disabled())  # the progress is for the user
+        for build, fixtures in builds.items():
+            if wanted & fixtures:
+                build()
 
 
 @pytest.fixture(scope="session")
@@ -132,3 +141,9 @@ def fresh_postgres() -> Iterator[FreshPostgres]:
             return stack.enter_context(PostgresServer(binaries, tls=tls, **options))
 
         yield start
+
+
+@pytest.fixture
+def helm(tmp_path: Path) -> Helm:
+    """The real helm, that reaches no cluster unless told of one."""
+    return Helm(ensure_helm(), tmp_path / "helm")

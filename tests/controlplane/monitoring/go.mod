@@ -1,0 +1,5 @@
+module tenantry.io/tests/monitoring
+
+go 1.24
+
+require github.com/prometheus-operator/prometheus-operator v0.85.0
