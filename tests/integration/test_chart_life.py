@@ -17,7 +17,7 @@ from typing import Any
 import psycopg
 import pytest
 import yaml
-from tests.controlplane.access import ClusterAccess
+from tests.controlplane.access import ClusterAccess, KubectlError
 from tests.controlplane.cluster import ControlPlane
 from tests.controlplane.helm import Helm
 from tests.controlplane.postgres import PostgresServer
@@ -26,6 +26,7 @@ from tests.controlplane.postgres_binaries import wheel_binaries
 from tests.scene.chart import CHART, MINIMAL, RELEASE
 from tests.scene.installation import (
     NAMESPACE,
+    OPERATOR,
     ROOT,
     admin_secret,
     apply,
@@ -64,9 +65,21 @@ class Scene:
     def deployment(self) -> Json:
         return self.management.get("deployment", "tenantry-operator", "-n", NAMESPACE)
 
+    def rights_hold(self) -> bool:
+        """Whether the API server already knows the rights that the release has just given."""
+        user = f"--as=system:serviceaccount:{NAMESPACE}:{OPERATOR}"
+        asked = (("list", "tenants", "--all-namespaces"), ("create", "configmaps", "--namespace", NAMESPACE))
+        try:
+            for words in asked:
+                self.management.kubectl("auth", "can-i", *words, user)
+        except KubectlError:
+            return False
+        return True
+
     def run_operator(self) -> None:
         """The operator of this source, as its ServiceAccount is on the cluster and with its Deployment's flags."""
         (container,) = self.deployment()["spec"]["template"]["spec"]["containers"]
+        wait_until(self.rights_hold, PATIENCE, "the ServiceAccount's rights")
         flags = [flag for flag in container["args"] if not flag.startswith(("--metrics-address", "--health-address"))]
         kubeconfig = self.folder / "operator.kubeconfig"
         kubeconfig.touch(mode=0o600)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -50,14 +51,31 @@ WORKSPACE, ELSEWHERE, SYSTEM = "{workspace}", "default", SYSTEM_NAMESPACE
 READ, ALL = "get list watch", "get list watch create patch update delete"
 
 
+ROLES = {
+    "admin": "tenantry-workspace-admin",
+    "editor": "tenantry-workspace-editor",
+    "viewer": "tenantry-workspace-viewer",
+    "plain_admin": "admin",
+    "plain_editor": "edit",
+    "plain_viewer": "view",
+}
+
+
 @dataclass(frozen=True, slots=True)
 class People:
-    """Identities on the management cluster; the workspace admin and viewer have their roles in `workspace` only."""
+    """Identities on the management cluster; all but the operator have their roles in `workspace` only.
+
+    Those that begin with `plain` have Kubernetes' own roles.
+    """
 
     workspace: str
     operator: Api
     admin: Api
+    editor: Api
     viewer: Api
+    plain_admin: Api
+    plain_editor: Api
+    plain_viewer: Api
 
     def allowed(self, who: str, verb: str, resource: Resource, namespace: str, subresource: str) -> bool:
         """Whether one of them may do something; `{workspace}` stands for their namespace."""
@@ -74,18 +92,20 @@ def people(management: ClusterAccess) -> Iterator[People]:
         made(root.create(NAMESPACES, manifest(NAMESPACES, workspace), dry=False))
         stack.callback(root.delete, NAMESPACES.path(name=workspace), dry=False)
         identities = {}
-        for name in ("admin", "viewer"):
-            made(root.create(SERVICE_ACCOUNTS, manifest(SERVICE_ACCOUNTS, name, workspace), dry=False))
-            subject = {"kind": "ServiceAccount", "name": name, "namespace": workspace}
-            binding = role_binding(name, workspace, f"tenantry-workspace-{name}", subject)
-            made(root.create(ROLE_BINDINGS, binding, dry=False))
-            token = token_of(root, workspace, name)
+        for name, role in ROLES.items():
+            account = name.replace("_", "-")
+            made(root.create(SERVICE_ACCOUNTS, manifest(SERVICE_ACCOUNTS, account, workspace), dry=False))
+            subject = {"kind": "ServiceAccount", "name": account, "namespace": workspace}
+            made(root.create(ROLE_BINDINGS, role_binding(account, workspace, role, subject), dry=False))
+            token = token_of(root, workspace, account)
             identities[name] = stack.enter_context(contextlib.closing(Api(management.kubeconfig, token)))
         token = token_of(root, SYSTEM, OPERATOR_SERVICE_ACCOUNT)
         operator = stack.enter_context(contextlib.closing(Api(management.kubeconfig, token)))
         everybody = People(workspace, operator, **identities)
         eventually(lambda: operator.may("get", TENANTS) and operator.may("create", LEASES, SYSTEM))
-        eventually(lambda: all(api.may("get", TENANTS, workspace) for api in identities.values()))
+        for name, api in identities.items():  # Kubernetes' own roles are added to by a controller, one after the other
+            verb = "get" if "viewer" in name else "patch" if "editor" in name else "delete"
+            eventually(functools.partial(api.may, verb, TENANTS, workspace), within=60)
         yield everybody
 
 
@@ -110,7 +130,11 @@ ALLOWED = (
     ("operator", f"{READ} create patch delete", CONTROLLER_REVISIONS, SYSTEM, ""),
     ("admin", ALL, TENANTS, WORKSPACE, ""),
     ("admin", READ, EVENTS, WORKSPACE, ""),
+    ("editor", f"{READ} create patch update", TENANTS, WORKSPACE, ""),
     ("viewer", READ, TENANTS, WORKSPACE, ""),
+    ("plain_admin", ALL, TENANTS, WORKSPACE, ""),
+    ("plain_editor", f"{READ} create patch update", TENANTS, WORKSPACE, ""),
+    ("plain_viewer", READ, TENANTS, WORKSPACE, ""),
 )
 
 REFUSED = (
@@ -137,7 +161,21 @@ REFUSED = (
     ("admin", ALL, CLUSTERS, "", ""),
     ("admin", "get list", SECRETS, WORKSPACE, ""),
     ("admin", "get list", SECRETS, SYSTEM, ""),
+    ("editor", "delete deletecollection", TENANTS, WORKSPACE, ""),
     ("viewer", "create patch update delete deletecollection", TENANTS, WORKSPACE, ""),
+    ("plain_editor", "delete deletecollection", TENANTS, WORKSPACE, ""),
+    ("plain_viewer", "create patch update delete deletecollection", TENANTS, WORKSPACE, ""),
+    *(
+        right
+        for who in ("editor", "plain_admin", "plain_editor")
+        for right in (
+            (who, "patch update", TENANTS, WORKSPACE, "status"),
+            (who, "update", TENANTS, WORKSPACE, "finalizers"),
+            (who, ALL, TENANTS, ELSEWHERE, ""),
+            *((who, ALL, resource, "", "") for resource in (TENANT_RECORDS, CLUSTERS, DATABASE_SERVERS, TENANT_PLANS)),
+            (who, "get list", SECRETS, SYSTEM, ""),
+        )
+    ),
 )
 Right = tuple[str, str, Resource, str, str]
 

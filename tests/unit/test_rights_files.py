@@ -98,6 +98,36 @@ def test_no_tenant_writes_its_own_guard_rails(role: str) -> None:
         assert not verbs_on(rules, group, resource) & WRITES, resource
 
 
+ROLES_FOR_WORKSPACES = {
+    "admin": "get list watch create patch update delete",
+    "editor": "get list watch create patch update",
+    "viewer": "get list watch",
+}
+
+
+@pytest.mark.parametrize("role", ROLES_FOR_WORKSPACES)
+def test_people_in_workspaces_reach_tenants_and_events_and_nothing_else(role: str) -> None:
+    rules = granted(f"tenantry-workspace-{role}", "management-rbac.yaml")
+    assert {resource for rule in rules for resource in rule["resources"]} == {"tenants", "events"}
+    assert verbs_on(rules, "tenantry.io", "tenants") == set(ROLES_FOR_WORKSPACES[role].split())
+    assert verbs_on(rules, "", "events") == {"get", "list", "watch"}
+
+
+def test_kubernetes_own_roles_take_in_those_for_workspaces_and_no_other() -> None:
+    taken_in = {
+        (label.rpartition("/")[2], document["metadata"]["name"])
+        for file in FILES
+        for document in documents(file)
+        for label in document["metadata"].get("labels", {})
+        if "aggregate-to-" in label
+    }
+    assert taken_in == {
+        ("aggregate-to-admin", "tenantry-workspace-admin"),
+        ("aggregate-to-edit", "tenantry-workspace-editor"),
+        ("aggregate-to-view", "tenantry-workspace-viewer"),
+    }
+
+
 @pytest.mark.parametrize("file", FILES)
 def test_every_policy_is_bound_and_denies(file: str) -> None:
     policies = {d["metadata"]["name"] for d in documents(file) if d["kind"] == "ValidatingAdmissionPolicy"}
