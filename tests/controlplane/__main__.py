@@ -1,4 +1,4 @@
-"""`python -m tests.controlplane build` builds the binary; `... up` runs test clusters and PostgreSQL until Ctrl-C."""
+"""`python -m tests.controlplane build` and `helm` build programs; `up` runs test clusters and PostgreSQL until Ctrl-C."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import click
 from tests.controlplane.access import ClusterAccess
 from tests.controlplane.build import BuildError, ensure_built
 from tests.controlplane.cluster import ControlPlane
+from tests.controlplane.helm import ensure_helm
 from tests.controlplane.postgres import PostgresServer
 from tests.controlplane.postgres_binaries import wheel_binaries
 from tests.controlplane.processes import ServerError
@@ -27,6 +28,12 @@ def cli() -> None:
 def build() -> None:
     """Build the multi-call Kubernetes binary, unless it is in the cache, and print its path."""
     click.echo(ensure_built())
+
+
+@cli.command()
+def helm() -> None:
+    """Build helm, unless it is in the cache, and print its path."""
+    click.echo(ensure_helm())
 
 
 @cli.command()

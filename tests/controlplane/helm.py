@@ -16,7 +16,7 @@ from typing import Final, TextIO
 from tests.controlplane.build import BuildError, build_environment, build_lock, cache_folder, cache_key
 from tests.controlplane.toolchain import find_go
 
-SOURCE: Final = Path(__file__).with_name("helm")
+SOURCE: Final = Path(__file__).with_name("helm4")
 SOURCE_FILES: Final = ("go.mod", "go.sum")
 PACKAGE: Final = "helm.sh/helm/v4/cmd/helm"
 FLAGS: Final = ("-trimpath", "-ldflags", "-s -w")

@@ -7,7 +7,7 @@ from typing import Final
 
 from tests.controlplane.modules import module_folder
 
-SOURCE: Final = Path(__file__).with_name("monitoring")
+SOURCE: Final = Path(__file__).with_name("prometheus-operator")
 MODULE: Final = "github.com/prometheus-operator/prometheus-operator"
 FOLDER: Final = Path("example/prometheus-operator-crd")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Protocol
@@ -40,17 +40,17 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     """Build the control plane's binary and helm, if selected tests need them, outside every test's time-out."""
     wanted = {name for item in session.items for name in getattr(item, "fixturenames", ())}
     own = {name for name in ("management", "target") if isinstance(given_or_own(name), ControlPlane)}
-    builds = {
-        Binaries.find: {"fresh_control_plane", "operator", "proving", *own},
-        ensure_helm: {"helm"},
-    }
+    builds: tuple[tuple[Callable[[], object], set[str]], ...] = (
+        (Binaries.find, {"fresh_control_plane", "operator", "proving", *own}),
+        (ensure_helm, {"helm"}),
+    )
     if session.config.option.collectonly:
         return
     capture = session.config.pluginmanager.getplugin("capturemanager")
     with ExitStack() as stack:
         if capture is not None:
             stack.enter_context(capture.global_and_fixture_disabled())  # the progress is for the user
-        for build, fixtures in builds.items():
+        for build, fixtures in builds:
             if wanted & fixtures:
                 build()
 

@@ -1,4 +1,4 @@
-"""Building the test clusters' binary, with a stand-in for Go: built once, by one at a time, whole or not at all."""
+"""Building the test clusters' binary and helm, with a stand-in for Go: built once, by one at a time, whole or not at all."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from tests.controlplane.build import BuildError, cached_binary, ensure_built
+from tests.controlplane.helm import cached_helm, ensure_helm
 
 GO = """#!/bin/sh
 if [ "$1" = env ]; then echo go1.26.9; exit; fi
@@ -67,3 +68,21 @@ def test_a_full_disk_is_reported_as_one(go: StandIn) -> None:
     go('echo "link: write /tmp/x: no space left on device" >&2; exit 1')
     with pytest.raises(BuildError, match=r"^no space left to build"):
         ensure_built(io.StringIO())
+
+
+def test_helm_is_built_once_and_by_one_at_a_time_and_then_found(go: StandIn) -> None:
+    runs = go(WRITES_OUTPUT)
+    stream = io.StringIO()
+    with ThreadPoolExecutor(4) as pool:
+        results = {future.result() for future in [pool.submit(ensure_helm, stream) for _ in range(4)]}
+    assert results == {cached_helm()} == {ensure_helm(stream)}
+    assert cached_helm().read_text() == "binary\n"
+    assert runs.read_text() == "run\n"
+    assert stream.getvalue().count("building helm v4.") == 1
+
+
+def test_a_failed_build_of_helm_says_why_and_leaves_nothing_behind(go: StandIn) -> None:
+    go('echo "no required module provides package" >&2; exit 1')
+    with pytest.raises(BuildError, match="no required module"):
+        ensure_helm(io.StringIO())
+    assert list(cached_helm().parent.iterdir()) == []

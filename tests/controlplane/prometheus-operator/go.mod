@@ -1,4 +1,4 @@
-module tenantry.io/tests/monitoring
+module tenantry.io/tests/prometheus-operator
 
 go 1.24
 
