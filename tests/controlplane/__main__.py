@@ -1,4 +1,4 @@
-"""`python -m tests.controlplane build` and `helm` build programs; `up` runs test clusters and PostgreSQL until Ctrl-C."""
+"""`python -m tests.controlplane`: `build` and `helm` build programs, `up` runs test clusters until Ctrl-C."""
 
 from __future__ import annotations
 

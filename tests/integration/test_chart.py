@@ -220,6 +220,14 @@ def test_extra_objects_are_templates_given_as_objects_or_as_texts(helm: Helm) ->
     assert one(bodies, "ConfigMap", "extra-text")["data"] == {"version": "0.1.0"}
 
 
+def test_common_labels_are_on_every_object_of_the_chart_and_on_its_pods(helm: Helm) -> None:
+    bodies = [body for body in objects(rendered(helm, EVERYTHING)) if body["kind"] != "ConfigMap"]
+    pods = one(bodies, "Deployment")["spec"]["template"]
+    unlike = [body["metadata"] for body in [*bodies, pods] if body["metadata"]["labels"].get("team") != "platform"]
+    assert unlike == []
+    assert pods["metadata"]["labels"]["sidecar"] == "none"
+
+
 def test_monitor_policy_and_budget_choose_the_operators_pods_and_the_ports_that_they_have(helm: Helm) -> None:
     bodies = objects(rendered(helm, EVERYTHING))
     pod = one(bodies, "Deployment")["spec"]["template"]
