@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import itertools
 import os
 import sys
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import yaml
+from tests.controlplane.access import KubectlError
 from tests.controlplane.helm import Helm, HelmError
 from tests.controlplane.monitoring import monitoring_crds
 from tests.scene.chart import (
@@ -24,6 +26,7 @@ from tests.scene.chart import (
     rendered,
 )
 from tests.scene.installation import NAMESPACE, ROOT
+from tests.scene.lab import wait_until
 
 from tenantry.cli.operator import operator
 from tenantry.runtime.http import HttpEndpoints
@@ -74,10 +77,20 @@ def monitored(management: ClusterAccess) -> ClusterAccess:
     kinds = list(itertools.chain.from_iterable(("-f", str(path)) for path in monitoring_crds()))
     management.kubectl("apply", "--server-side", *kinds)
     management.kubectl("wait", "--for=condition=Established", "--timeout=60s", *kinds)
+    wait_until(functools.partial(_knows_monitors, management), 60, "ServiceMonitors and PrometheusRules are served")
     namespace = next(iter(objects((ROOT / "deploy" / "management-rbac.yaml").read_text())))
     management.kubectl("apply", "--server-side", "-f", "-", input=yaml.safe_dump(namespace))
     management.kubectl("wait", "--for=create", "--timeout=60s", "serviceaccount/default", "--namespace", NAMESPACE)
     return management
+
+
+def _knows_monitors(cluster: ClusterAccess) -> bool:
+    """Whether it serves them; that comes a moment after it has said that they are established."""
+    try:
+        cluster.kubectl("get", "servicemonitors,prometheusrules", "--all-namespaces")
+    except KubectlError:
+        return False
+    return True
 
 
 @ci_values

@@ -1,4 +1,4 @@
-"""Building the test clusters' binary and helm, with a stand-in for Go: built once, by one at a time, whole or not at all."""
+"""Building the test clusters' binary and helm, with a stand-in for Go: once, by one at a time, whole or not at all."""
 
 from __future__ import annotations
 
