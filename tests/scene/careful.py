@@ -160,7 +160,7 @@ class Shop:
     def _session(self, record: Json) -> psycopg.Connection[tuple[Any, ...]]:
         namespace = record["spec"]["cluster"]["namespace"]
         data = self.lab.target.access.get("secret", "tenant-database", "-n", namespace)["data"]
-        return psycopg.connect(base64.b64decode(data["uri"]).decode(), autocommit=True, connect_timeout=5)
+        return psycopg.connect(base64.b64decode(data["uri"]).decode(), autocommit=True, connect_timeout=30)
 
 
 def found(access: ClusterAccess, *what: str) -> Json:

@@ -28,9 +28,9 @@ WORKSPACE = "shop"
 CLUSTER, SERVER = "eu-1", "shared-fra"
 UNCOUNTED = frozenset({"leases", "events", "selfsubjectaccessreviews"})
 TENANT = "tenants.tenantry.io"
-SOON = 30.0
+SOON = 60.0
 """Seconds for what takes one or two on a quiet machine."""
-LATER = 75.0
+LATER = 120.0
 """Seconds for what waits for a probe, a time-out, a breaker or a backoff."""
 
 
