@@ -25,14 +25,14 @@ from tests.scene.lab import Lab, wait_until
 from tenantry.cli.main import main
 
 pytestmark = [
-    pytest.mark.timeout(300),
+    pytest.mark.timeout(600),
     pytest.mark.usefixtures("fresh_control_plane"),  # has the binary built outside the time-out; none is started
 ]
 
 Json = dict[str, Any]
 HELD = "DeletionHeld"
 THREE = ("acme", "brick", "cello")
-SECONDS = 30.0
+SECONDS = 90.0
 
 
 @pytest.fixture(scope="module")
