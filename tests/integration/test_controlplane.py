@@ -23,7 +23,7 @@ from tests.controlplane.processes import Deadline, ServerError
 from tests.controlplane.sessions import REPOSITORY
 from tests.integration.conftest import FreshControlPlane, FreshPostgres
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(600)
 
 
 def gone(pids: list[int]) -> bool:
