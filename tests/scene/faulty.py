@@ -165,7 +165,10 @@ class FaultyLab:
     ) -> dict[str, Any]:
         """Wait until a condition says so; the condition."""
 
+        found: dict[str, Any] = {}
+
         def holds() -> bool:
+            nonlocal found
             found = condition(self.get(kind, name) or {}, type_)
             return found.get("status") == status and (not reason or found.get("reason") == reason)
 
@@ -173,7 +176,7 @@ class FaultyLab:
             return f"{kind} {name}: {type_}={status} {reason}: {self.get(kind, name)}"
 
         wait_until(holds, seconds, why)
-        return condition(self.get(kind, name) or {}, type_)
+        return found
 
     def told(self, *names: str) -> str:
         """What Tenants say, for the message of a failure."""

@@ -140,7 +140,7 @@ class OperatorProcess:
     def get(self, path: str) -> str | None:
         """The body of one of its endpoints; None while it does not answer with 200."""
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=5) as answer:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=30) as answer:
                 return str(answer.read().decode())
         except (urllib.error.URLError, OSError):
             return None
