@@ -170,7 +170,7 @@ def test_all_kinds_that_were_deleted_are_installed_again_and_nothing_had_to_be_k
 def test_all_tenants_that_were_deleted_at_once_are_had_back_by_aborting_or_by_undeleting(lab: Lab, shop: Shop) -> None:
     had = shop.open(*FOUR)
     mark = lab.target.access.audit_mark()
-    shop.kubectl("delete", "tenants", "--all", "--wait=false")
+    shop.delete_all()
     shop.wait_told(HELD, f"4 of the 4 tenants of workspace '{shop.name}' were deleted", *FOUR)
     assert shop.stock(*FOUR) == had
     command(lab, "deletions", "abort", f"{shop.name}/acme", f"{shop.name}/brick")
