@@ -17,7 +17,7 @@ from tests.controlplane.audit import AuditEntry, end_of, read_entries
 from tests.controlplane.binaries import kubectl_command
 from tests.controlplane.certificates import LIFETIME, Authority
 
-KUBECTL_SECONDS: Final = 60.0
+KUBECTL_SECONDS: Final = 150.0
 TOKEN_LIFETIME: Final = timedelta(hours=12)
 
 

@@ -20,7 +20,7 @@ GUARD = Path(__file__).with_name("guard.py")
 LOOPBACK = "127.0.0.1"
 POLL_SECONDS = 0.05
 LOG_TAIL_LINES = 20
-PAUSE_SECONDS = 5.0
+PAUSE_SECONDS = 30.0
 
 
 class ServerError(RuntimeError):

@@ -25,7 +25,7 @@ def install_kinds(access: ClusterAccess) -> None:
     if not any(CRDS.glob("*.yaml")):
         return
     _apply(access, CRDS)
-    access.kubectl("wait", "--for=condition=Established", "--timeout=30s", "-f", str(CRDS))
+    access.kubectl("wait", "--for=condition=Established", "--timeout=90s", "-f", str(CRDS))
 
 
 def install_target_rights(access: ClusterAccess) -> None:

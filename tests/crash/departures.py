@@ -25,7 +25,8 @@ from tests.crash.places import SECOND, SECOND_SERVER
 from tests.scene.faulty import CLUSTER, SERVER
 from tests.scene.lab import is_ready, tenant_body
 
-from tenantry.api.names import ANNOTATION_APPROVE_MOVE
+from tenantry.api.names import ANNOTATION_APPROVE_MOVE, ANNOTATION_PURGE_AFTER, ANNOTATION_STATE, STATE_LEFT
+from tenantry.api.resources import NAMESPACES
 
 OWN: Final[Json] = {
     "mode": "Dedicated",
@@ -56,9 +57,25 @@ def _moved(word: str) -> Done:
         if tenant is None or not is_ready(tenant):
             return False
         move = tenant["status"].get("move") or {}
-        return (move.get("phase"), move.get("destination")) == ("Completed", word)
+        over = (move.get("phase"), move.get("destination")) == ("Completed", word)
+        return over and all(_is_marked(looking, side) for side in _former(looking, names))
 
     return done
+
+
+def _former(looking: Looking, names: Names) -> list[Json]:
+    """What moves have left."""
+    return [side for record in looking.records(names) for side in record["spec"].get("former", ())]
+
+
+def _is_marked(looking: Looking, side: Json) -> bool:
+    """Whether its namespace says that it was left, and until when it is kept: that comes after the move."""
+    if "cluster" not in side:
+        return True
+    place = next(each for each in looking.places if each.cluster == side["cluster"]["name"])
+    body = place.api.get(NAMESPACES.path(name=side["cluster"]["namespace"])).body
+    said = body.get("metadata", {}).get("annotations", {})
+    return (said.get(ANNOTATION_STATE), said.get(ANNOTATION_PURGE_AFTER)) == (STATE_LEFT, side["purgeAfter"])
 
 
 def _end_former(looking: Looking, names: Names) -> None:
@@ -67,7 +84,7 @@ def _end_former(looking: Looking, names: Names) -> None:
 
 def _nothing_left(looking: Looking, names: Names) -> bool:
     """Only the place where it lives."""
-    return is_there(looking, names) and not any(record["spec"].get("former") for record in looking.records(names))
+    return is_there(looking, names) and not _former(looking, names)
 
 
 _THERE: Final = f"{SECOND}/{SECOND_SERVER}"

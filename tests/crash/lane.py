@@ -27,8 +27,8 @@ from tests.scene.operator import LENIENT, OperatorProcess
 from tenantry.api.identity import TenantIdentity
 from tenantry.api.resources import NAMESPACES
 
-DONE_SECONDS: Final = 90.0
-CONVERGE_SECONDS: Final = 90.0
+DONE_SECONDS: Final = 150.0
+CONVERGE_SECONDS: Final = 150.0
 QUIET_SECONDS: Final = 1.5
 """Without a write, for an operation that says it is done to be over."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from typing import Any, Final, Self
@@ -42,6 +43,7 @@ from tenantry.api.resources import (
     WATCHED_ON_TARGETS,
     Resource,
 )
+from tenantry.api.tenantrecord import RecordState
 
 Json = dict[str, Any]
 
@@ -62,6 +64,8 @@ SELECT r.rolname, r.rolcanlogin, r.rolsuper, r.rolcreatedb, r.rolcreaterole, r.r
                LEFT JOIN pg_database d ON d.oid = s.setdatabase WHERE s.setrole = r.oid ORDER BY 1) AS settings
   FROM pg_authid r WHERE strpos(r.rolname, %(hash)s) > 0
 """
+HEARD_SECONDS: Final = 10.0
+"""Within which an operator that is not dead has heard that a window is over."""
 OWN: Final = " of its own"
 """The mark of a server of a tenant's own."""
 IN_POSTGRES: Final = frozenset({"database", "role", "claim", "inside"})
@@ -164,7 +168,7 @@ class Looking:
             assert self._node is not None, "a server of a tenant's own runs on no node"
             if self._node.port_or_none(namespace) is None:
                 raise psycopg.OperationalError("FATAL: no server runs")
-            return psycopg.connect(self._node.reach(namespace, secret), connect_timeout=5)
+            return psycopg.connect(self._node.reach(namespace, secret), connect_timeout=30)
         return psycopg.connect(server.postgres.dsn(secret["username"], secret["password"], secret["database"]))
 
     def session(self, user: str, password: str, database: str) -> psycopg.Connection[Any]:
@@ -180,8 +184,8 @@ class Looking:
                     found += [each["word"] for each in _rows(dsn(row["datname"]), _CANARY, names)]
         return found
 
-    def end_window(self, names: Names, long_ago: str) -> None:
-        """As if the time of the deleted tenant were over: all three that know it say so."""
+    def end_window(self, names: Names, long_ago: str, *, running: bool = True) -> None:
+        """As if the time of the deleted tenant were over: all three that know it say so; `running`: an operator is."""
         for record in self.records(names):
             path = TENANT_RECORDS.path(name=record["metadata"]["name"])
             answer = self.management.patch(path, {"spec": {"purgeAfter": long_ago}}, dry=False)
@@ -193,6 +197,16 @@ class Looking:
         patch = {"metadata": {"annotations": {ANNOTATION_PURGE_AFTER: long_ago}}}
         place, namespace, _ = self.home(names)
         assert place.api.patch(NAMESPACES.path(name=namespace), patch, dry=False).status == 200
+        # It may hear of the namespace first, and put it right by the record that it knows: then once more.
+        deadline = time.monotonic() + HEARD_SECONDS
+        while running and time.monotonic() < deadline and self._is_in_window(names):
+            space = place.api.get(NAMESPACES.path(name=namespace)).body.get("metadata", {})
+            if space.get("annotations", {}).get(ANNOTATION_PURGE_AFTER, long_ago) != long_ago:
+                place.api.patch(NAMESPACES.path(name=namespace), patch, dry=False)
+            time.sleep(0.1)  # polls what another process does; the deadline bounds it
+
+    def _is_in_window(self, names: Names) -> bool:
+        return any(record["spec"]["state"] == RecordState.DELETED for record in self.records(names))
 
     def end_former(self, names: Names, long_ago: str) -> None:
         """As if the time of what moves have left were over, by all who know it."""

@@ -51,7 +51,7 @@ def own_server(node: Node | None, place: Place, namespace: str) -> Dsn | None:
         return make_conninfo(host="127.0.0.1", port=port, user=SUPERUSER, password=password, dbname=database)
 
     try:
-        psycopg.connect(dsn("postgres"), connect_timeout=2).close()
+        psycopg.connect(dsn("postgres"), connect_timeout=30).close()
     except psycopg.OperationalError:
         return None  # it is being started, or is on its way out
     return dsn

@@ -16,7 +16,7 @@ from tests.scene.lab import wait_until
 from tenantry.api.names import SYSTEM_NAMESPACE
 from tenantry.api.resources import NAMESPACES, TENANT_PLANS, TENANT_RECORDS, TENANTS, resource_of
 
-GONE_SECONDS: Final = 60.0
+GONE_SECONDS: Final = 120.0
 
 
 def sweep(looking: Looking, cases: Sequence[Names]) -> None:

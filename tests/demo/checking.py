@@ -33,7 +33,7 @@ from tests.demo.verdicts import (
 from tenantry.api.names import LABEL_CLAIM, SYSTEM_NAMESPACE
 
 DELETE_SECONDS: Final = 60.0
-RECORD_SECONDS: Final = 10.0
+RECORD_SECONDS: Final = 60.0
 FORBIDDEN: Final = {
     "management": ("* * -A", "create tenants.tenantry.io -A", "create clusterrolebindings"),
     "target": ("* * -A", "get secrets -n default", "create clusterrolebindings"),

@@ -56,7 +56,7 @@ OPERATOR_SUBJECT: Final = {
 }  # fmt: skip
 
 
-def eventually(probe: Callable[[], T | None], *, within: float = 15.0) -> T:
+def eventually(probe: Callable[[], T | None], *, within: float = 60.0) -> T:
     """The first answer of the probe that is true.
 
     Raises:

@@ -295,7 +295,7 @@ class CloudNativePG(Node):
         wanted = spec["bootstrap"]["initdb"]
         where = f"host={LOOPBACK} port={self.port(namespace)} user=postgres dbname=postgres password={PASSWORD}"
         try:
-            with psycopg.connect(where, autocommit=True, connect_timeout=5) as session:
+            with psycopg.connect(where, autocommit=True, connect_timeout=30) as session:
                 session.execute(f"CREATE ROLE {wanted['owner']} LOGIN")
                 for statement in wanted["postInitSQL"]:
                     session.execute(statement)

@@ -98,7 +98,7 @@ def handed_on(workbench: Workbench, where: Whereabouts) -> dict[str, str]:
 def connect(secret: dict[str, str], foreign: Foreign) -> psycopg.Connection[tuple[Any, ...]]:
     """As the tenant's application does, with its Secret and the CA in it."""
     target = make_conninfo(secret["uri"], sslrootcert=str(foreign.server.ca_path))
-    return psycopg.connect(target, autocommit=True, connect_timeout=5)
+    return psycopg.connect(target, autocommit=True, connect_timeout=30)
 
 
 def egress(workbench: Workbench, where: Whereabouts) -> Json:

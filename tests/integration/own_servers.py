@@ -29,7 +29,7 @@ def session(
 ) -> psycopg.Connection[tuple[Any, ...]]:
     """As one of the tenant's pods."""
     there = node.reach(where.namespace, workbench.secret(where, "tenant-database"), **changes)
-    return psycopg.connect(there, autocommit=True, connect_timeout=5)
+    return psycopg.connect(there, autocommit=True, connect_timeout=30)
 
 
 def leave_row(workbench: Workbench, node: Node, where: Whereabouts) -> None:

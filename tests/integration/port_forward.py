@@ -18,7 +18,7 @@ from tests.controlplane.processes import LOOPBACK
 PROTOCOL: Final = "v4.channel.k8s.io"
 DATA: Final = 0
 TROUBLE: Final = 1
-START_SECONDS: Final = 10.0
+START_SECONDS: Final = 60.0
 STOP_SECONDS: Final = 5.0
 CHUNK: Final = 32768
 

@@ -163,7 +163,7 @@ def gateway_api(scene: Scene) -> None:
 
 
 def _wait_until_served(scene: Scene, resource: Resource) -> None:
-    eventually(lambda: scene.admin.get(resource.path(scene.foreign)).status == 200, within=30)
+    eventually(lambda: scene.admin.get(resource.path(scene.foreign)).status == 200)
 
 
 ROUTES: dict[str, tuple[Resource, dict[str, Any], str]] = {

@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from tests.controlplane.access import ClusterAccess
 from tests.controlplane.certificates import Authority
+from tests.controlplane.processes import HeldPort
 from tests.integration.impostor import Impostor
 from tests.integration.registering import Registrar, changed_kubeconfig
 from tests.integration.tenants import condition
 from tests.scene.installation import install_management, operator_kubeconfig
-from tests.scene.operator import OperatorProcess, free_port
+from tests.scene.operator import OperatorProcess
 from tests.scene.stage import CLUSTER, platform_manifest
 
 if TYPE_CHECKING:
@@ -220,7 +221,7 @@ def test_a_corrected_kubeconfig_is_taken_at_once(registrar: Registrar, case: str
     name = registrar.cluster()
     registrar.told("Cluster", name, "False", "KubeconfigInvalid", message)
     registrar.secret("eu", {"value": operator_kubeconfig(target)})
-    body = registrar.told("Cluster", name, "False", "DuplicateCluster", twin(registrar), seconds=10)
+    body = registrar.told("Cluster", name, "False", "DuplicateCluster", twin(registrar))
     assert condition(body, "CredentialsValid")["status"] == "True"
 
 
@@ -258,9 +259,9 @@ def test_a_secret_that_is_missing_is_waited_for_and_found_when_it_appears_and_mi
     assert condition(body, "Reconciling")["status"] == "True"
     assert not condition(body, "Stalled"), "it heals by itself"
     registrar.secret("eu", {"value": operator_kubeconfig(registrar.bench.stage.target)})
-    registrar.told("Cluster", name, "False", "DuplicateCluster", twin(registrar), seconds=10)
+    registrar.told("Cluster", name, "False", "DuplicateCluster", twin(registrar))
     registrar.bench.management.delete(f"/api/v1/namespaces/tenantry-system/secrets/{name}", dry=False)
-    registrar.told("Cluster", name, "Unknown", "SecretNotFound", message, seconds=10)
+    registrar.told("Cluster", name, "Unknown", "SecretNotFound", message)
 
 
 def test_a_wrong_ca_a_wrong_token_and_no_rights_are_told_apart(registrar: Registrar) -> None:
@@ -290,9 +291,9 @@ def test_a_wrong_ca_a_wrong_token_and_no_rights_are_told_apart(registrar: Regist
 
 
 def test_a_server_that_is_not_there_or_is_none_is_told_as_it_is(registrar: Registrar) -> None:
-    with Impostor() as impostor:
+    with Impostor() as impostor, HeldPort() as port:
         kubeconfigs = {
-            "nobody": impostor.kubeconfig(f"https://127.0.0.1:{free_port()}"),
+            "nobody": impostor.kubeconfig(f"https://127.0.0.1:{port.number}"),
             "nowhere": impostor.kubeconfig("https://nowhere.invalid:6443"),
             "html": impostor.kubeconfig(f"{impostor.url}/html"),
             "slow": impostor.kubeconfig(f"{impostor.url}/slow"),
@@ -313,7 +314,7 @@ def test_a_server_that_is_not_there_or_is_none_is_told_as_it_is(registrar: Regis
             assert condition(body, "Reconciling")["status"] == "True", "it may come, so nobody has to act"
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(600)
 def test_this_machines_own_addresses_are_refused_unless_the_flag_allows_them(
     fresh_control_plane: FreshControlPlane, tmp_path: Path
 ) -> None:
@@ -336,7 +337,7 @@ def test_this_machines_own_addresses_are_refused_unless_the_flag_allows_them(
     )
     with OperatorProcess(kubeconfig, tmp_path / "operator.log", allow_loopback=False):
         for kind, reason in (("cluster", "KubeconfigInvalid"), ("databaseserver", "AddressRefused")):
-            management.kubectl("wait", f"{kind}.tenantry.io/here", "--for=condition=Stalled", "--timeout=20s")
+            management.kubectl("wait", f"{kind}.tenantry.io/here", "--for=condition=Stalled", "--timeout=90s")
             ready = condition(management.get(f"{kind}.tenantry.io", "here"))
             assert (ready["status"], ready["reason"]) == ("False", reason)
             assert ready["message"].endswith(refused), ready["message"]

@@ -16,13 +16,14 @@ import pytest
 from click.testing import CliRunner
 from tests.controlplane.access import ClusterAccess, KubectlError
 from tests.controlplane.cluster import ControlPlane
+from tests.controlplane.processes import HeldPort
 from tests.integration.acting import eventually
 from tests.scene.installation import NAMESPACE, OPERATOR, apply, install_management, operator_kubeconfig
-from tests.scene.operator import OperatorProcess, free_port
+from tests.scene.operator import OperatorProcess
 
 from tenantry.cli.main import main
 
-JOIN_SECONDS = 90.0
+JOIN_SECONDS = 150.0
 PLAN = {
     "apiVersion": "tenantry.io/v1alpha1",
     "kind": "TenantPlan",
@@ -117,7 +118,7 @@ def sides(planes: Sides) -> Iterator[Sides]:
     for body in planes.management.get("tcl")["items"]:  # which no operator is there to let go of
         name = body["metadata"]["name"]
         planes.management.kubectl("patch", "tcl", name, "--type=merge", "-p", '{"metadata":{"finalizers":null}}')
-        planes.management.kubectl("delete", "tcl", name, "--timeout=30s")
+        planes.management.kubectl("delete", "tcl", name, "--timeout=90s")
 
 
 @pytest.fixture
@@ -138,7 +139,7 @@ def tenant(name: str, workspace: str) -> dict[str, Any]:
 
 
 def wait_ready(management: ClusterAccess, workspace: str, name: str) -> None:
-    management.kubectl("wait", "--for=condition=Ready", f"tn/{name}", "--namespace", workspace, "--timeout=45s")
+    management.kubectl("wait", "--for=condition=Ready", f"tn/{name}", "--namespace", workspace, "--timeout=90s")
 
 
 def test_a_joined_cluster_is_ready_and_joining_again_renews_its_token_under_a_running_operator(
@@ -170,8 +171,8 @@ def test_a_joined_cluster_is_ready_and_joining_again_renews_its_token_under_a_ru
     spec = sides.management.get("tcl", "east")["spec"]
     assert (spec["region"], spec["default"], spec["allowedWorkspaces"]["from"]) == ("fra", True, "All")
     for name in ("acme", "globex"):
-        sides.management.kubectl("delete", "tn", name, "--namespace", "shop", "--timeout=45s")
-    sides.management.kubectl("delete", "tcl", "east", "--timeout=30s")  # while there is an operator to let go of it
+        sides.management.kubectl("delete", "tn", name, "--namespace", "shop", "--timeout=90s")
+    sides.management.kubectl("delete", "tcl", "east", "--timeout=90s")  # while there is an operator to let go of it
 
 
 def test_a_cluster_that_does_not_get_ready_is_told_with_its_condition_and_keeps_the_former_token(
@@ -186,14 +187,16 @@ def test_a_cluster_that_does_not_get_ready_is_told_with_its_condition_and_keeps_
     path.write_text(operator_kubeconfig(sides.management))
     sides.target.kubectl("delete", "clusterrolebinding", OPERATOR)
     with OperatorProcess(path, tmp_path / "log").start():
-        sides.management.kubectl("wait", "--for=condition=Stalled", "tcl/slow", "--timeout=30s")
-        unreachable = sides.refused(*there, "--server", f"https://127.0.0.1:{free_port()}", "--timeout", "8")
+        sides.management.kubectl("wait", "--for=condition=Stalled", "tcl/slow", "--timeout=90s")
+        with HeldPort() as port:
+            nobody = f"https://127.0.0.1:{port.number}"
+            unreachable = sides.refused(*there, "--server", nobody, "--timeout", "30")
         assert "not Ready: Unreachable" in unreachable
         assert "refused the connection" in unreachable
         assert former in sides.tokens("slow")
         assert sides.join(*there).stdout == "Cluster slow is Ready\n"  # which gives the right back, and tidies up
         assert len(sides.tokens("slow")) == 1
-        sides.management.kubectl("delete", "tcl", "slow", "--timeout=30s")
+        sides.management.kubectl("delete", "tcl", "slow", "--timeout=90s")
 
 
 def test_a_dry_run_prints_both_sides_without_a_token_and_writes_nothing(sides: Sides) -> None:
@@ -307,7 +310,8 @@ def test_a_target_that_can_not_be_used_is_refused_in_one_line(sides: Sides) -> N
         cluster.update({"certificate-authority-data": authority, "server": server, **fields})
         return sides.refused("bad", "--target-kubeconfig", sides.file("bad", json.dumps(config)))
 
-    assert "refused the connection" in said(server=f"https://127.0.0.1:{free_port()}")
+    with HeldPort() as port:
+        assert "refused the connection" in said(server=f"https://127.0.0.1:{port.number}")
     nothing = base64.b64encode(b"nothing").decode()
     assert "certificate-authority-data holds no PEM certificate" in said(**{"certificate-authority-data": nothing})
     there = ("--target-kubeconfig", str(sides.target.kubeconfig_path))

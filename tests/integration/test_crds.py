@@ -43,7 +43,7 @@ def kubectl(management: Access, tmp_path_factory: pytest.TempPathFactory) -> Kub
 
     def run(*arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [*options, *arguments], input=stdin, text=True, capture_output=True, check=False, timeout=60
+            [*options, *arguments], input=stdin, text=True, capture_output=True, check=False, timeout=150
         )
 
     return run
@@ -236,7 +236,7 @@ def folded(text: str) -> str:
     return " ".join(text.split())
 
 
-def eventually(read: Callable[[], str], enough: Callable[[str], bool], seconds: float = 20) -> str:
+def eventually(read: Callable[[], str], enough: Callable[[str], bool], seconds: float = 60) -> str:
     """What is read, once it is enough: the server publishes the explanations of a new kind a moment after the kind."""
     deadline = time.monotonic() + seconds
     while not enough(text := read()):

@@ -10,9 +10,9 @@ import pytest
 from psycopg import sql
 from tests.controlplane.certificates import Authority
 from tests.controlplane.postgres_access import PostgresAccess
+from tests.controlplane.processes import HeldPort
 from tests.integration.registering import Registrar
 from tests.integration.tenants import condition
-from tests.scene.operator import free_port
 from tests.scene.stage import SERVER_15, SERVER_18
 
 from tenantry.api.names import SERVER_FINALIZER
@@ -73,10 +73,10 @@ def test_a_host_that_does_not_resolve_and_a_port_where_nobody_listens_are_waited
     message = "the name nowhere.invalid does not resolve"
     body = registrar.told("DatabaseServer", name, "Unknown", "Unreachable", message)
     assert condition(body, "Reconciling")["status"] == "True"
-    port = free_port()
-    registrar.server(port=port)
-    message = f'connection to server at "127.0.0.1", port {port} failed: Connection refused'
-    registrar.told("DatabaseServer", name, "Unknown", "Unreachable", message)
+    with HeldPort() as port:
+        registrar.server(port=port.number)
+        message = f'connection to server at "127.0.0.1", port {port.number} failed: Connection refused'
+        registrar.told("DatabaseServer", name, "Unknown", "Unreachable", message)
     access = registrar.bench.stage.postgres_18
     registrar.secret("db", admin(access))
     registrar.server(port=access.port)
@@ -105,7 +105,7 @@ def test_a_secret_that_is_missing_or_lacks_keys_is_told_and_found_when_it_is_rig
     registrar.told("DatabaseServer", name, "False", "SecretNotFound", message)
     registrar.secret("db", admin(access))
     twin = f"this is the server that {SERVER_18!r} stands for already; delete one of the two"
-    registrar.told("DatabaseServer", name, "False", "DuplicateServer", twin, seconds=10)
+    registrar.told("DatabaseServer", name, "False", "DuplicateServer", twin)
 
 
 def test_a_wrong_password_is_told_without_the_password(registrar: Registrar) -> None:
@@ -162,7 +162,7 @@ def _deletion_waits_for_the_last_database(registrar: Registrar, name: str) -> No
     bench.delete()
     bench.gone()
     assert bench.inventory(where) == set()
-    registrar.gone("DatabaseServer", name, seconds=20)
+    registrar.gone("DatabaseServer", name)
     bench.delete("late")
     bench.gone("late")
 
@@ -224,7 +224,7 @@ def test_a_ca_that_does_not_vouch_for_the_server_is_told_and_the_right_one_is_ta
     assert condition(body, "CredentialsValid")["status"] == "True"
     registrar.secret("ca", {"ca.crt": access.ca_pem or ""})
     twin = f"this is the server that {SERVER_15!r} stands for already; delete one of the two"
-    registrar.told("DatabaseServer", name, "False", "DuplicateServer", twin, seconds=10)
+    registrar.told("DatabaseServer", name, "False", "DuplicateServer", twin)
 
 
 def test_a_ca_secret_that_is_missing_or_has_no_ca_is_told(registrar: Registrar) -> None:

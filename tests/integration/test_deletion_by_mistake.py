@@ -25,7 +25,7 @@ from tests.scene.lab import Lab, conditions_text, wait_until, workspace_body
 from tests.scene.operator import OperatorProcess
 
 pytestmark = [
-    pytest.mark.timeout(300),
+    pytest.mark.timeout(600),
     pytest.mark.usefixtures("fresh_control_plane"),  # has the binary built outside the time-out; none is started
 ]
 
@@ -86,7 +86,7 @@ def test_a_workspace_that_was_deleted_is_made_again_and_takes_over_its_tenants(l
     lab.management.access.kubectl("delete", "namespace", shop.name, "--wait=false")
     shop.wait_told(HELD, f"the workspace '{shop.name}' itself is being deleted", *FOUR)
     wait_until(
-        lambda: not found(lab.management.access, "secret", ENV_SECRET, "-n", shop.name), 30, "its Secret is gone"
+        lambda: not found(lab.management.access, "secret", ENV_SECRET, "-n", shop.name), 60, "its Secret is gone"
     )
     restart(lab)
     shop.wait_told(HELD, "nothing is touched yet", *FOUR)
@@ -127,7 +127,7 @@ def test_the_kind_that_was_deleted_is_installed_again_and_its_tenants_are_had_ba
     assert shop.stock(*FOUR) == had
     assert touched(lab, mark) == []
     assert "crds | kubectl apply" in command(lab, "undelete", f"{shop.name}/acme", code=1).stderr
-    wait_until(lambda: "Unresolved resources" in lab.operator.log_text[seen:], 60, "it is missed by the operator")
+    wait_until(lambda: "Unresolved resources" in lab.operator.log_text[seen:], 120, "it is missed by the operator")
 
     install_management(lab.management.access)
     shop.apply("brick", "cello", "delta")
@@ -170,7 +170,7 @@ def test_all_kinds_that_were_deleted_are_installed_again_and_nothing_had_to_be_k
 def test_all_tenants_that_were_deleted_at_once_are_had_back_by_aborting_or_by_undeleting(lab: Lab, shop: Shop) -> None:
     had = shop.open(*FOUR)
     mark = lab.target.access.audit_mark()
-    shop.kubectl("delete", "tenants", "--all", "--wait=false")
+    shop.delete_all()
     shop.wait_told(HELD, f"4 of the 4 tenants of workspace '{shop.name}' were deleted", *FOUR)
     assert shop.stock(*FOUR) == had
     command(lab, "deletions", "abort", f"{shop.name}/acme", f"{shop.name}/brick")
@@ -193,8 +193,8 @@ def test_the_operators_namespace_that_was_deleted_is_applied_again_and_named_who
 ) -> None:
     had = shop.open(*FOUR)
     mark, managed = lab.target.access.audit_mark(), lab.management.access
-    managed.kubectl("delete", "namespace", NAMESPACE, "--timeout=60s")
-    wait_until(lambda: "401" in lab.operator.log_text or "Unauthorized" in lab.operator.log_text, 60, "it is shut out")
+    managed.kubectl("delete", "namespace", NAMESPACE, "--timeout=140s")
+    wait_until(lambda: "401" in lab.operator.log_text or "Unauthorized" in lab.operator.log_text, 120, "it is shut out")
     assert shop.stock(*FOUR) == had
     lab.operator.kill()  # as its pod goes with the namespace
 

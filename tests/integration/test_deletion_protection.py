@@ -60,7 +60,7 @@ def test_a_protected_tenant_is_not_deleted_until_it_is_protected_no_more(bench: 
     ) in said
     assert "deletionTimestamp" not in bench.get()["metadata"]
     protect(bench, on=False)
-    bench.kubectl("delete", "tenant", "acme", "--timeout=40s")
+    bench.kubectl("delete", "tenant", "acme", "--timeout=90s")
     wait_for(lambda: bench.record(where) == {}, "it is gone")
 
 
@@ -74,7 +74,7 @@ def test_nobody_deletes_a_protected_tenant_not_even_the_operator(bench: Workbenc
 def test_deleting_all_tenants_of_a_workspace_leaves_the_protected_ones_alone(bench: Workbench) -> None:
     for name, deletion in (("acme", PROTECTED), ("brick", None)):
         bench.make(name, deletion=deletion)
-    refusal(bench, "delete", "tenants", "--all", "--timeout=40s")
+    refusal(bench, "delete", "tenants", "--all", "--timeout=90s")
     bench.gone("brick")
     answer = bench.management.delete(TENANTS.path(bench.workspace), dry=False)
     assert answer.refused_by == "tenantry-protected-tenants", "as one request for the collection"
@@ -86,7 +86,7 @@ def test_deleting_all_tenants_of_a_workspace_leaves_the_protected_ones_alone(ben
 def test_what_is_not_protected_is_deleted_as_ever(bench: Workbench) -> None:
     for name, deletion in (("none", None), ("empty", {}), ("false", {"protected": False})):
         bench.make(name, deletion=deletion)
-        bench.kubectl("delete", "tenant", name, "--timeout=40s")
+        bench.kubectl("delete", "tenant", name, "--timeout=90s")
 
 
 def test_a_workspace_with_a_protected_tenant_can_not_be_deleted_and_the_tenant_runs_on(bench: Workbench) -> None:
@@ -120,6 +120,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
         yield opened
 
 
+@pytest.mark.timeout(600)
 @pytest.mark.usefixtures("fresh_control_plane")  # has the binary built outside the time-out; none is started
 def test_deleting_the_kind_passes_by_the_policy_and_the_operator_holds_what_is_protected(
     lab: Lab, name_prefix: str
@@ -138,7 +139,7 @@ def test_deleting_the_kind_passes_by_the_policy_and_the_operator_holds_what_is_p
     shop.wait_told("Protected", "", "acme")
     assert shop.stock("acme", "brick") == had
     command(lab, "deletions", "abort", "--all")
-    wait_until(lambda: not found(managed, "crd", "tenants.tenantry.io"), 60, "the kind is gone")
+    wait_until(lambda: not found(managed, "crd", "tenants.tenantry.io"), 120, "the kind is gone")
     assert touched(lab, mark) == []
     install_management(managed)
     shop.apply("acme", "brick", deletion=PROTECTED)
@@ -146,6 +147,7 @@ def test_deleting_the_kind_passes_by_the_policy_and_the_operator_holds_what_is_p
     assert shop.stock("acme", "brick") == had
 
 
+@pytest.mark.timeout(600)
 @pytest.mark.usefixtures("fresh_control_plane")
 def test_without_the_policy_the_operator_holds_a_protected_tenant_until_it_is_protected_no_more(
     lab: Lab, name_prefix: str
@@ -161,7 +163,7 @@ def test_without_the_policy_the_operator_holds_a_protected_tenant_until_it_is_pr
             shop.kubectl("delete", "tenant", "acme", "brick", "--wait=false")
         return all("deletionTimestamp" in shop.get(name)["metadata"] for name in ("acme", "brick"))
 
-    wait_until(deleted, 30, "nothing but the operator is in the way")
+    wait_until(deleted, 60, "nothing but the operator is in the way")
     shop.wait_told("Protected", "nothing is touched: spec.deletion.protected is true", "acme", "brick")
     assert shop.stock("acme", "brick") == had
     assert touched(lab, mark) == []

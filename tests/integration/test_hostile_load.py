@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 Json = dict[str, Any]
 
-FAIR_SECONDS = 40.0
+FAIR_SECONDS = 60.0
 """What the other workspace's tenant may take meanwhile: about a second where nobody floods, on a quiet machine."""
 CROWD = 50
 EDITS = 200
@@ -63,7 +63,7 @@ def huge() -> Json:
     }
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(600)
 def test_a_crowd_of_tenants_at_every_bound_whose_dns_never_answers_does_not_hold_up_the_others(
     mallory: Mallory,
 ) -> None:
@@ -84,7 +84,7 @@ def test_a_crowd_of_tenants_at_every_bound_whose_dns_never_answers_does_not_hold
     assert len(bench.on_target(SECRETS, bench.whereabouts(name).namespace, "tenant-env")["data"]) == len(env)
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(600)
 def test_a_flood_of_edits_does_not_hold_up_the_others_and_the_last_one_counts(mallory: Mallory) -> None:
     bench = mallory.bench
     mallory.make()
@@ -141,7 +141,7 @@ STATUS = st.fixed_dictionaries(
 )
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_no_status_whatever_brings_the_operator_down_or_survives_its_next_look(mallory: Mallory) -> None:
     bench = mallory.bench
     mallory.make()

@@ -173,7 +173,7 @@ async def test_a_watch_tells_what_comes_after_the_list(kube: KubeClient, room: s
     made = await kube.create(config_map(room, a="1"))
     await kube.apply(config_map(room, a="2"))
     await kube.delete(Ref(CONFIG_MAPS, room, "a"))
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         events = [await anext(stream) for _ in range(3)]
     await stream.aclose()
     assert [event.type for event in events] == ["ADDED", "MODIFIED", "DELETED"]

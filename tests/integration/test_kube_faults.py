@@ -70,7 +70,7 @@ async def test_a_server_that_does_not_answer_is_given_up_in_time() -> None:
 async def test_a_server_that_drips_its_answer_is_given_up_in_time() -> None:
     async def dripping(_request: Request, writer: asyncio.StreamWriter) -> None:
         writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n")
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             for _ in range(1000):
                 writer.write(b" ")
                 await writer.drain()
@@ -132,7 +132,7 @@ async def test_every_request_is_counted_answered_or_not() -> None:
     counted: list[tuple[str, int]] = []
 
     def count(method: str, code: int, seconds: float) -> None:
-        assert 0 < seconds < 5
+        assert 0 < seconds < 60
         counted.append((method, code))
 
     async with wire(replying(config_map(1))) as server:

@@ -30,7 +30,7 @@ def credentials(port: int, *, ca: Authority = AUTHORITY, host: str = "localhost"
 
 
 async def error_of_connecting(to: TargetCredentials) -> KubeError:
-    client = await connect(to, allow_loopback=True, seconds=5)
+    client = await connect(to, allow_loopback=True, seconds=60)
     try:
         return await error_of(client.get(A))
     finally:
@@ -75,7 +75,7 @@ def refuse_clients(listener: socket.socket, tls: ssl.SSLContext) -> None:
         with connection.dup() as still_open:  # else the alert may be lost in a reset
             with pytest.raises(ssl.SSLError, match="PEER_DID_NOT_RETURN_A_CERTIFICATE"):
                 tls.wrap_socket(connection, server_side=True)
-            still_open.settimeout(5)
+            still_open.settimeout(60)
             while still_open.recv(4096):
                 pass
 

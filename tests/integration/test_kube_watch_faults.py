@@ -97,12 +97,12 @@ async def test_a_watch_that_never_begins_is_given_up_in_time() -> None:
 
 
 async def test_a_watch_that_has_died_silently_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tenantry.adapters.kube.client.SILENCE_SECONDS", 0.2)
+    monkeypatch.setattr("tenantry.adapters.kube.client.SILENCE_SECONDS", 1.0)
     async with client_of(raw(STREAM_HEAD + chunk(event(8)), then_close=False)) as (client, _):
         events, error = await watched(client)
     assert len(events) == 1
     assert error is not None
-    assert error.message == "the watch was silent for 0.2 s"
+    assert error.message == "the watch was silent for 1 s"
 
 
 async def test_a_watch_that_is_left_ends_its_connection() -> None:
@@ -110,7 +110,7 @@ async def test_a_watch_that_is_left_ends_its_connection() -> None:
         stream = client.watch(CONFIG_MAPS, resource_version="7")
         assert (await anext(stream)).object["metadata"]["resourceVersion"] == "8"
         await stream.aclose()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             await server.hung_up.wait()
 
 

@@ -17,7 +17,7 @@ def ground(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ground]:
         yield opened
 
 
-@pytest.mark.timeout(500)
+@pytest.mark.timeout(900)
 def test_whatever_came_before_a_tenant_ends_as_its_last_spec_says_with_its_rows_and_nobody_elses(
     ground: Ground,
 ) -> None:

@@ -16,7 +16,7 @@ from tests.scene.installation import secret
 from tests.scene.lab import wait_until
 
 pytestmark = [
-    pytest.mark.timeout(400),
+    pytest.mark.timeout(900),
     pytest.mark.usefixtures("fresh_control_plane"),  # has the binary built outside the time-out
 ]
 

@@ -18,7 +18,7 @@ KILLS = 10
 READY_SECONDS = 120.0
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(900)
 def test_ten_kills_while_twenty_tenants_are_made_end_like_an_undisturbed_run(
     fresh_control_plane: FreshControlPlane, fresh_postgres: FreshPostgres, tmp_path: Path
 ) -> None:

@@ -21,10 +21,10 @@ from tenantry.runtime.workers import run_workers
 HANGING: Final = 6
 WORKERS: Final = 6
 ORDINARY: Final = Ref(TENANTS, "shop", "ordinary")
-SECONDS: Final = 4.0
+SECONDS: Final = 8.0
 """Without a limit it is ten and more: as long as libpq waits for a server."""
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(600)
 
 
 def own(name: str) -> OwnServer:

@@ -26,14 +26,15 @@ from tests.scene.lab import (
 from tests.scene.operator import LENIENT, OperatorProcess
 
 pytestmark = [
-    pytest.mark.timeout(300),
+    pytest.mark.timeout(600),
     pytest.mark.usefixtures("fresh_control_plane"),  # has the binary built outside the time-out; none is started
 ]
 
 Json = dict[str, Any]
 
-PACE = ("--rollout-settle=1", "--rollout-patience=4")
-SECONDS = 60.0
+PACE = ("--rollout-settle=5", "--rollout-patience=60")
+"""A wave lasts long enough to be seen, and nobody has failed who is only slow."""
+SECONDS = 150.0
 TENANTS = 8
 WAVES = (1, 2, TENANTS)
 SMALL: Json = {"ceilings": {"limits": {"SEATS": "5"}}}
@@ -116,7 +117,7 @@ class Business:
 
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
-    """Tenantry on servers of its own; the operator runs, and is not patient."""
+    """Tenantry on servers of its own; the operator runs, and does not wait long between waves."""
     with (
         ControlPlane("management") as management,
         ControlPlane("target") as target,
@@ -210,6 +211,7 @@ def test_a_further_change_of_a_paused_plan_begins_anew_and_so_does_the_content_t
     business.wait_ready()
 
     apply(business.lab.management.access, *(business.tenant(f"t{n}", limits={"SEATS": "5"}) for n in range(TENANTS)))
+    business.wait_ready()
     business.change(env={"LEVEL": "2"}, **SMALL)
     business.wait_phase("Complete", bad)
     business.wait_ready()

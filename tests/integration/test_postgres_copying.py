@@ -212,7 +212,7 @@ async def test_a_copy_that_is_broken_off_leaves_no_program_behind_and_no_secret_
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
     task = asyncio.create_task(PostgresCopier().copy(side.server, old, side.server, there, "b"))
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while len(own_programs()) < 2:  # noqa: ASYNC110 - processes set no event
             await asyncio.sleep(0.005)
     arguments = " ".join(itertools.chain.from_iterable(own_programs()))

@@ -29,7 +29,7 @@ def server(request: pytest.FixtureRequest) -> Iterator[PostgresAccess]:
 
 @pytest.fixture
 async def world(server: PostgresAccess) -> AsyncIterator[World]:
-    async with open_world(server, Limits(lock=1, connect=2)) as world:
+    async with open_world(server, Limits(lock=1, connect=6)) as world:
         yield world
 
 

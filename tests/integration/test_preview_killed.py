@@ -13,7 +13,7 @@ from tests.scene.faulty import operators_writes, written
 from tests.scene.lab import Lab, conditions_text, wait_until
 
 pytestmark = [
-    pytest.mark.timeout(300),
+    pytest.mark.timeout(600),
     pytest.mark.usefixtures("fresh_control_plane"),  # has the binary built outside the time-out; none is started
 ]
 

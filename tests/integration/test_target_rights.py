@@ -116,7 +116,7 @@ def test_a_tenants_life_needs_no_more_than_these_rights(scene: Scene) -> None:
         assert operator.apply(ROLE_BINDINGS, bound, dry=False).status == 201
 
     secret = body(SECRETS, names.SECRET_DATABASE, stringData={"password": "made-up"})
-    eventually(lambda: operator.apply(SECRETS, secret).status == 201, within=10)
+    eventually(lambda: operator.apply(SECRETS, secret).status == 201)
     objects = [
         (SECRETS, secret),
         (SECRETS, body(SECRETS, names.SECRET_ENV, stringData={"A": "b"})),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -114,7 +115,7 @@ def test_a_namespace_is_adopted_with_consent_and_let_go_with_all_that_was_in_it(
     assert foreign.namespace()["status"]["phase"] == "Active"
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(600)
 def test_a_deleted_tenant_rests_in_its_adopted_namespace_and_comes_back_or_leaves_the_workloads_as_they_were(
     workbench: Workbench, foreign: Foreign
 ) -> None:
@@ -135,13 +136,20 @@ def test_a_deleted_tenant_rests_in_its_adopted_namespace_and_comes_back_or_leave
     workbench.delete()
     workbench.gone()
     wait_for(lambda: replicas() == 0, "at rest again")
-    long_ago = "2020-01-01T00:00:00Z"
     path = TENANT_RECORDS.path(name=foreign.where.identity.record)
-    patch = {"metadata": {"annotations": {"tenantry.io/purge-after": long_ago}}}
-    assert workbench.management.patch(path, {"spec": {"purgeAfter": long_ago}}, dry=False).status == 200
-    assert workbench.target.patch(NAMESPACES.path(name=foreign.name), patch, dry=False).status == 200
-    # An early look is repeated after a minute.
-    wait_for(lambda: workbench.record(foreign.where) == {}, "it is let go", 150)
+
+    def let_go() -> bool:
+        """The operator writes this time, too: what it has under way may be written after what is written here."""
+        long_ago = f"2020-01-01T00:00:{time.time_ns() % 60:02}Z"
+        patch = {"metadata": {"annotations": {"tenantry.io/purge-after": long_ago}}}
+        due = workbench.management.patch(path, {"spec": {"purgeAfter": long_ago}}, dry=False).status
+        assert due in (200, 404)
+        assert workbench.target.patch(NAMESPACES.path(name=foreign.name), patch, dry=False).status == 200
+        with contextlib.suppress(AssertionError):
+            workbench.forgotten(foreign.where)
+        return workbench.record(foreign.where) == {}
+
+    wait_for(let_go, "it is let go", 200)
     assert replicas() == 3
     labels, annotations = foreign.said()
     assert not [key for key in (*labels, *annotations) if key.startswith(OURS) and key != ANNOTATION_ALLOW_ADOPTION]
@@ -165,7 +173,8 @@ def test_a_record_that_was_lost_still_knows_that_the_namespace_was_adopted(
     path = TENANT_RECORDS.path(name=foreign.where.identity.record)
     uid = workbench.record(foreign.where)["metadata"]["uid"]
     assert workbench.management.delete(path, dry=False).status == 200
-    found = wait_for(lambda: workbench.record(foreign.where), "it is made anew", 60)
+    # Tests beside this one may have clusters that can't be searched: then it is looked for again every 30 s.
+    found = wait_for(lambda: workbench.record(foreign.where), "it is made anew", 150)
     assert found["metadata"]["uid"] != uid
     assert (found["spec"]["cluster"]["adopted"], found["spec"]["cluster"]["namespace"]) == (True, foreign.name)
     workbench.ready()

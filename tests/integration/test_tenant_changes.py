@@ -109,7 +109,7 @@ def test_a_change_of_an_env_secret_reaches_the_tenant_at_once(workbench: Workben
     workbench.env_secret("more", {"A": "1"})
     workbench.make(envFrom=[{"secretRef": {"name": "more"}}])
     workbench.env_secret("more", {"A": "2"})
-    wait_for(lambda: workbench.secret(where, "tenant-env")["A"] == "2", "the new value is there", 5)
+    wait_for(lambda: workbench.secret(where, "tenant-env")["A"] == "2", "the new value is there")
 
 
 def test_a_change_of_the_plan_reaches_its_tenants_at_once(workbench: Workbench) -> None:
@@ -152,7 +152,7 @@ def test_a_name_that_is_taken_out_of_env_is_gone_from_the_environment(workbench:
     where = workbench.whereabouts()
     workbench.make(env={"A": "1", "B": "2"})
     workbench.make(env={"B": "2"})
-    wait_for(lambda: "A" not in workbench.secret(where, "tenant-env"), "A is gone", 5)
+    wait_for(lambda: "A" not in workbench.secret(where, "tenant-env"), "A is gone")
     assert workbench.secret(where, "tenant-env")["B"] == "2"
 
 

@@ -149,7 +149,7 @@ def test_at_rest_nothing_is_written_and_only_what_is_ours_is_put_back(
     theirs = {"spec": {"imageName": "other", "logLevel": "debug", "postgresql": {"parameters": {"work_mem": "8MB"}}}}
     assert workbench.target.patch(path, theirs, dry=False).status == 200
     image = str(CLOUDNATIVEPG["image"]).replace("{version}", "15")
-    wait_for(lambda: its_cluster(workbench, where)["spec"]["imageName"] == image, "the image is back", 10)
+    wait_for(lambda: its_cluster(workbench, where)["spec"]["imageName"] == image, "the image is back")
     spec = its_cluster(workbench, where)["spec"]
     assert (spec["logLevel"], spec["postgresql"]["parameters"]["work_mem"]) == ("debug", "8MB")
     workbench.ready(seconds=SECONDS)
@@ -168,7 +168,7 @@ def test_when_a_replica_takes_over_it_is_the_one_that_is_gone_to(
     workbench.ready(seconds=SECONDS)
     looked_at(workbench)
     workbench.ready(seconds=SECONDS)
-    assert operated.forwards.carried > carried
+    wait_for(lambda: operated.forwards.carried > carried, "it was gone to")
     assert has_row(workbench, operated, where)
 
 
@@ -245,7 +245,7 @@ def test_volumes_that_are_gone_are_told_and_no_empty_database_takes_their_place(
     workbench.target.delete(VOLUME_CLAIMS.path(where.namespace, FIRST), dry=False)
     tenant = workbench.told("False", "DatabaseMissing", None, seconds=SECONDS)
     assert f"start-fresh={where.identity.record}" in condition(tenant)["message"]
-    assert not workbench.on_target(VOLUME_CLAIMS, where.namespace, FIRST)
+    wait_for(lambda: not workbench.on_target(VOLUME_CLAIMS, where.namespace, FIRST), "and none is made anew")
 
 
 def test_a_cluster_that_somebody_deleted_is_not_made_anew_where_its_volumes_go_with_it(

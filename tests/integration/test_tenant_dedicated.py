@@ -142,12 +142,12 @@ def test_at_rest_nothing_is_written_and_what_others_change_is_put_back(
     assert versions() == before
     assert node.forwards.carried > carried, "a login was proven again"
     workbench.target.delete(SERVICES.path(where.namespace, POSTGRES), dry=False)
-    wait_for(lambda: workbench.on_target(SERVICES, where.namespace, POSTGRES), "the Service is back", 10)
+    wait_for(lambda: workbench.on_target(SERVICES, where.namespace, POSTGRES), "the Service is back")
     patch = {"spec": {"template": {"spec": {"containers": [{"name": "postgres", "image": "other"}]}}}}
     path = STATEFUL_SETS.path(where.namespace, POSTGRES)
     answer = workbench.target.send("PATCH", path, patch, dry=False, content="application/strategic-merge-patch+json")
     assert answer.status == 200
-    wait_for(lambda: image(workbench, where) == "registry.example.com/postgres:15", "the image is back", 10)
+    wait_for(lambda: image(workbench, where) == "registry.example.com/postgres:15", "the image is back")
     workbench.ready(seconds=SECONDS)
 
 

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
 Json = dict[str, Any]
 
-SECONDS = 10.0
-"""Within which what was changed is back; it takes about half a second."""
+SECONDS = 60.0
+"""Within which what was changed is back; it takes about half a second, and ten minutes where no watch tells."""
 RBAC = {"bindings": [{"role": "Admin", "subjects": [{"kind": "User", "name": "anna"}]}]}
 
 

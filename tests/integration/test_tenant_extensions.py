@@ -17,7 +17,7 @@ def shared(*extensions: str) -> dict[str, Any]:
 
 
 def connect(workbench: Workbench, where: Whereabouts) -> psycopg.Connection[tuple[Any, ...]]:
-    return psycopg.connect(workbench.secret(where, "tenant-database")["uri"], autocommit=True, connect_timeout=5)
+    return psycopg.connect(workbench.secret(where, "tenant-database")["uri"], autocommit=True, connect_timeout=30)
 
 
 def there(workbench: Workbench, where: Whereabouts) -> set[str]:

@@ -81,7 +81,7 @@ def test_a_changed_secret_reaches_the_tenant_at_once_and_nothing_is_written_with
     assert after == before
     changed = foreign.new_password()
     workbench.kubectl("patch", "secret", NAME, "-p", f'{{"stringData": {{"password": "{changed.password}"}}}}')
-    wait_for(lambda: handed_on(workbench, where)["password"] == changed.password, "the new password is there", 5)
+    wait_for(lambda: handed_on(workbench, where)["password"] == changed.password, "the new password is there")
     connect(handed_on(workbench, where), foreign).close()
 
 
@@ -129,7 +129,7 @@ def test_from_none_to_external_and_back_nothing_is_left_and_a_database_of_ours_c
     workbench.make(plan=plan, database={"mode": "Shared"})
     given = handed_on(workbench, where)
     assert given["dbname"] == where.database
-    psycopg.connect(given["uri"], connect_timeout=5).close()
+    psycopg.connect(given["uri"], connect_timeout=30).close()
     workbench.apply(workbench.tenant(plan=plan, database=EXTERNAL))
     workbench.told(
         "False",
@@ -276,4 +276,4 @@ def test_a_secret_that_somebody_deletes_on_the_target_is_handed_on_again(
     workbench.look_now()
     wait_for(lambda: handed_on(workbench, where) == given, "it is there again")
     workbench.stage.target.kubectl("-n", where.namespace, "delete", "networkpolicy", "tenant-database")
-    wait_for(lambda: egress(workbench, where), "the policy is there again", 5)
+    wait_for(lambda: egress(workbench, where), "the policy is there again")

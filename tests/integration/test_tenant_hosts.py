@@ -94,7 +94,7 @@ def test_a_custom_host_waits_for_its_txt_record(workbench: Workbench) -> None:
     assert workbench.claim(host) == {}
     publish(workbench.stage.zone, name, "tenantry=aaaaaaaa", f"x{value}")
     workbench.look_now()
-    workbench.kubectl("wait", "--for=jsonpath={.status.lastHandledReconcileAt}", "tenant/acme", "--timeout=10s")
+    workbench.kubectl("wait", "--for=jsonpath={.status.lastHandledReconcileAt}", "tenant/acme", "--timeout=90s")
     workbench.told("Unknown", "HostNotVerified", told)
     publish(workbench.stage.zone, name, "something else", value)
     workbench.look_now()
@@ -130,7 +130,7 @@ def test_a_wildcard_and_a_host_under_it_exclude_each_other_from_both_sides(workb
     workbench.make("first", plan=plan, domains=domains(mine))
     workbench.apply(workbench.tenant("second", plan=plan, domains=domains(theirs)))
     workbench.told("False", "HostnameConflict", taken(theirs), name="second")
-    wait_for(lambda: workbench.claim(theirs) == {}, "what was claimed to find that out is given back", 5)
+    wait_for(lambda: workbench.claim(theirs) == {}, "what was claimed to find that out is given back")
     assert workbench.get("first")["status"]["hosts"][1:] == [mine]
 
 

@@ -67,7 +67,7 @@ class Scene:
         found = self.secret(name, epoch)
         access = self.servers()[epoch - 1]
         dsn = access.dsn(found["username"], found["password"], found["dbname"])
-        return psycopg.connect(dsn, autocommit=True, connect_timeout=5)
+        return psycopg.connect(dsn, autocommit=True, connect_timeout=30)
 
     def open_logins(self, name: str) -> tuple[set[str], set[str]]:
         """Those of the tenant's roles that may log in, on each of the servers."""

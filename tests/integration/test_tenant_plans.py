@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 Json = dict[str, Any]
 AT_ONCE: Json = {"deletion": {"maxWindow": "0s"}}
+SOONER = 25.0
+"""Seconds; who waits for a slot and is not woken looks again after 30."""
 
 
 def plan_is(workbench: Workbench, name: str = "plan", **spec: Any) -> str:
@@ -125,6 +127,7 @@ def test_what_changes_no_tenant_writes_no_record_and_no_revision(workbench: Work
     assert revisions(workbench, plan) == kept
 
 
+@pytest.mark.timeout(600)
 def test_of_many_revisions_the_last_ten_stay_and_the_one_that_a_tenant_has(workbench: Workbench) -> None:
     plan = plan_is(workbench, env={"LEVEL": "0"})
     workbench.make(plan=plan, deletion={"policy": "Retain"})
@@ -227,7 +230,7 @@ def test_a_tenant_that_a_rollout_has_not_reached_is_deleted_by_the_terms_that_it
     for name in (other, reached):  # the other way round, the next canary would be the other one
         workbench.delete(name)
         workbench.gone(name)
-    assert workbench.record(workbench.whereabouts(reached)) == {}, "without a window"
+    workbench.forgotten(workbench.whereabouts(reached))  # without a window
     record = workbench.record(where)["spec"]
     assert (record["state"], record["deletion"]["window"]) == ("Deleted", "1h")
 
@@ -246,7 +249,10 @@ def test_nobody_leaves_by_the_terms_of_a_plan_that_was_named_a_moment_before(wor
 
 # --- records that are lost ----------------------------------------------------------------------------------------
 def test_a_record_that_is_lost_in_mid_rollout_is_pinned_to_what_the_tenant_has(workbench: Workbench) -> None:
-    _, _, other = in_waves(workbench)
+    plan, reached, other = in_waves(workbench)
+    # However long the search takes, a canary that waits for something proves nothing: the rollout goes no further.
+    workbench.apply(workbench.tenant(reached, plan=plan, envFrom=[{"secretRef": {"name": "missing"}}]))
+    workbench.told("Unknown", "SecretNotFound", None, name=reached)
     pinned, where = pin(workbench, other), workbench.whereabouts(other)
     uid = workbench.record(where)["metadata"]["uid"]
     assert workbench.management.delete(TENANT_RECORDS.path(name=where.identity.record), dry=False).status == 200
@@ -255,7 +261,8 @@ def test_a_record_that_is_lost_in_mid_rollout_is_pinned_to_what_the_tenant_has(w
         metadata = workbench.record(where).get("metadata", {})
         return metadata if metadata.get("uid", uid) != uid else None
 
-    wait_for(anew, "its record is made anew")
+    # Tests beside this one may have clusters that can't be searched: then it is looked for again every 30 s.
+    wait_for(anew, "its record is made anew", 150)
     assert pin(workbench, other) == pinned
     workbench.look_now(other)
     workbench.ready(other)
@@ -280,7 +287,8 @@ def test_a_deleted_tenant_whose_record_is_lost_keeps_its_slot(workbench: Workben
 
     wait_for(looked, "the plan's slots were looked at")
     assert holders(workbench, plan) == ["acme"]
-    workbench.make(plan=plan)
+    workbench.apply(workbench.tenant(plan=plan))
+    workbench.ready(seconds=150)  # all is searched first, as above
     assert (holders(workbench, plan), pin(workbench)["name"]) == (["acme"], plan)
 
 
@@ -295,12 +303,13 @@ def test_one_tenant_too_many_waits_until_another_is_purged_or_the_plan_has_more(
     assert workbench.record(workbench.whereabouts("three")) == {}
     assert "tenantry.io/tenant" not in tenant["metadata"].get("finalizers", [])
     workbench.delete("one")
-    workbench.ready("three", seconds=10)
+    workbench.gone("one")
+    workbench.ready("three", seconds=SOONER)
     assert holders(workbench, plan) == ["three", "two"]
     workbench.apply(workbench.tenant("four", plan=plan))
     workbench.told("Unknown", "PlanFull", full(plan, 2, 2), name="four")
     plan_is(workbench, maxTenants=3)
-    workbench.ready("four", seconds=10)
+    workbench.ready("four", seconds=SOONER)
     assert holders(workbench, plan) == ["four", "three", "two"]
 
 
@@ -345,7 +354,8 @@ def test_changing_to_a_full_plan_is_refused_and_the_former_one_holds(workbench: 
     assert workbench.record(workbench.whereabouts())["spec"] == before
     assert (env(workbench)["SIZE"], holders(workbench, small)) == ("small", ["acme"])
     workbench.delete("first")
-    workbench.ready(seconds=15)
+    workbench.gone("first")
+    workbench.ready(seconds=SOONER)
     assert (env(workbench)["SIZE"], pin(workbench)["name"]) == ("big", big)
     assert holders(workbench, big) == ["acme"]
     wait_for(lambda: not holders(workbench, small), "the former slot is free")
@@ -366,7 +376,8 @@ def test_tenants_that_were_there_before_the_limit_count_and_stay(workbench: Work
     for name in ("one", "three"):
         workbench.ready(name)
     workbench.delete("one")
-    workbench.ready("four", seconds=15)
+    workbench.gone("one")
+    workbench.ready("four", seconds=SOONER)
 
 
 @pytest.mark.parametrize("tenant", ["acme", "gone"])
@@ -384,7 +395,7 @@ def test_a_slot_that_nobody_can_claim_is_given_back(workbench: Workbench, tenant
         spec={"holderIdentity": where.identity.record},
     )
     workbench.apply(leaked)
-    assert holders(workbench, plan) == [tenant]
+    assert holders(workbench, plan) in ([tenant], []), "each change of a tenant has the plan looked at after a while"
     workbench.stage.management.kubectl("annotate", "tenantplan", plan, "tenantry.io/requestedAt=now")
     wait_for(lambda: not holders(workbench, plan), "it is given back")
 

@@ -40,7 +40,7 @@ def test_a_proxy_reaches_the_environment_follows_its_secret_and_goes_with_the_sp
     assert found["NO_PROXY"].split(",") == [*inside, "10.0.0.0/8", ".example.org"]
     assert workbench.inventory(where) == inventory
     workbench.env_secret("proxy", {"url": "http://new.example.com:3128"})
-    wait_for(lambda: env(workbench)["HTTP_PROXY"] == "http://new.example.com:3128", "it follows its Secret", 5)
+    wait_for(lambda: env(workbench)["HTTP_PROXY"] == "http://new.example.com:3128", "it follows its Secret")
     workbench.env_secret("proxy", {"other": "https://other.example.com"})
     workbench.make(proxy=proxy("other"))
     assert env(workbench)["HTTPS_PROXY"] == "https://other.example.com"

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import itertools
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from tests.integration.tenants import condition, wait_for
 from tests.scene.stage import CLUSTER, DOMAIN, PLAN, SERVER_18
 
 from tenantry.api.names import ANNOTATION_DESIRED_HASH, OPERATOR_SERVICE_ACCOUNT, SYSTEM_NAMESPACE
@@ -23,6 +24,8 @@ from tenantry.desired.stamp import stamp_annotations, stamp_labels
 
 if TYPE_CHECKING:
     from tests.integration.tenants import Workbench
+
+Json = dict[str, Any]
 
 OPERATOR = f"system:serviceaccount:{SYSTEM_NAMESPACE}:{OPERATOR_SERVICE_ACCOUNT}"
 CONCERNS = ["Placed", "NamespaceReady", "DatabaseReady", "SecretsReady", "IngressReady"]
@@ -48,7 +51,7 @@ def rich_tenant(workbench: Workbench) -> dict[str, object]:
 def test_a_tenant_becomes_ready_with_all_of_it_there_and_all_of_it_stamped(workbench: Workbench) -> None:
     where = workbench.whereabouts()
     workbench.apply(rich_tenant(workbench))
-    workbench.kubectl("wait", "--for=condition=Ready", "tenant/acme", "--timeout=30s")
+    workbench.kubectl("wait", "--for=condition=Ready", "tenant/acme", "--timeout=90s")
     assert workbench.inventory(where) == {
         f"Namespace/{where.namespace}",
         "ResourceQuota/tenant",
@@ -126,8 +129,14 @@ def test_the_status_never_said_more_than_was_true_on_the_way_to_ready(workbench:
     before = workbench.management.get(path).body["metadata"]["resourceVersion"]
     workbench.apply(workbench.tenant(database=SHARED))
     workbench.ready()
-    history = workbench.kubectl("get", "--raw", f"{path}?watch=true&resourceVersion={before}&timeoutSeconds=1")
-    states = [json.loads(line)["object"] for line in history.splitlines()]
+
+    def seen() -> list[Json] | None:
+        """All states up to Ready; a slow server may end a watch before it has told all of them."""
+        history = workbench.kubectl("get", "--raw", f"{path}?watch=true&resourceVersion={before}&timeoutSeconds=1")
+        states = [json.loads(line)["object"] for line in history.splitlines()]
+        return states if states and condition(states[-1]).get("status") == "True" else None
+
+    states = wait_for(seen, "the history is told")
     told = [
         {entry["type"]: (entry["status"], entry["reason"]) for entry in state["status"].get("conditions", [])}
         for state in states
@@ -258,7 +267,7 @@ def test_requested_at_is_echoed_when_it_was_handled(workbench: Workbench) -> Non
     workbench.make()
     now = workbench.look_now()
     workbench.kubectl(
-        "wait", f"--for=jsonpath={{.status.lastHandledReconcileAt}}={now}", "tenant/acme", "--timeout=30s"
+        "wait", f"--for=jsonpath={{.status.lastHandledReconcileAt}}={now}", "tenant/acme", "--timeout=90s"
     )
     assert workbench.ready()["status"]["lastHandledReconcileAt"] == now
 
@@ -267,8 +276,8 @@ def test_becoming_ready_is_an_event_and_staying_so_is_none(workbench: Workbench)
     workbench.make()
     now = workbench.look_now()
     workbench.kubectl(
-        "wait", f"--for=jsonpath={{.status.lastHandledReconcileAt}}={now}", "tenant/acme", "--timeout=30s"
+        "wait", f"--for=jsonpath={{.status.lastHandledReconcileAt}}={now}", "tenant/acme", "--timeout=90s"
     )
-    event = workbench.events("acme", "Ready")
+    event = wait_for(lambda: workbench.events("acme", "Ready"), "it is told")
     assert [(entry["type"], entry.get("series")) for entry in event] == [("Normal", None)]
     assert event[0]["note"] == f"https://acme-{workbench.workspace}.{DOMAIN}"

@@ -28,7 +28,7 @@ def own_server(trial: Workbench, server: PostgresAccess, **spec: Any) -> str:
     name = f"{trial.prefix}-server"
     trial.apply(admin_secret(f"{name}-admin", server))
     trial.register(server_manifest(name, server, **spec))
-    trial.stage.management.kubectl("wait", "--for=condition=Ready", f"dbs/{name}", "--timeout=40s")
+    trial.stage.management.kubectl("wait", "--for=condition=Ready", f"dbs/{name}", "--timeout=90s")
     return name
 
 
@@ -39,7 +39,7 @@ def own_cluster(trial: Workbench, access: ClusterAccess, **spec: Any) -> str:
     trial.elsewhere(access.kubeconfig)
     trial.apply(kubeconfig_secret(f"{name}-kubeconfig", operator_kubeconfig(access)))
     change_cluster(trial, **spec)
-    trial.stage.management.kubectl("wait", "--for=condition=Ready", f"tcl/{name}", "--timeout=40s")
+    trial.stage.management.kubectl("wait", "--for=condition=Ready", f"tcl/{name}", "--timeout=90s")
     return name
 
 
@@ -82,12 +82,12 @@ def test_a_new_authority_and_new_admin_credentials_reach_the_tenants_at_once(
     trial.make(database=on(server))
     bundle = (access.ca_pem or "") + Authority.new("the next authority").certificate_pem
     trial.apply(operator_secret(ca, {"ca.crt": bundle}))
-    wait_for(lambda: trial.secret(where, "tenant-database")["ca.crt"] == bundle, "the new bundle is there", 10)
+    wait_for(lambda: trial.secret(where, "tenant-database")["ca.crt"] == bundle, "the new bundle is there")
     password = trial.secret(where, "tenant-database")["password"]
     with psycopg.connect(access.superuser_dsn(), autocommit=True) as connection:
         connection.execute(f"ALTER ROLE {access.admin_user} PASSWORD 'renewed'")
     trial.apply(admin_secret(f"{server}-admin", dataclasses.replace(access, admin_password="renewed")))
-    trial.stage.management.kubectl("wait", "--for=condition=Ready", f"dbs/{server}", "--timeout=40s")
+    trial.stage.management.kubectl("wait", "--for=condition=Ready", f"dbs/{server}", "--timeout=90s")
     trial.make("second", database=on(server))
     trial.look_now()
     trial.ready()
@@ -107,13 +107,13 @@ def test_a_server_that_is_down_holds_up_the_deletion_and_is_named(
     trial.make(database=on(server))
     postgres.stop_server()
     trial.delete()
+    wait_for(lambda: trial.record(where)["spec"]["state"] == "Purging", "its end has begun")
     tenant = trial.when(lambda body: repr(server) in condition(body)["message"], "it is told which server is down")
     assert condition(tenant)["status"] == "Unknown"
     assert condition(tenant)["reason"] in ("DatabaseRefused", "ServerNotReady")
-    assert trial.record(where)["spec"]["state"] == "Purging"
     assert "tenantry.io/tenant" in tenant["metadata"]["finalizers"]
     postgres.start_server()
-    trial.gone(seconds=60)
+    trial.gone(seconds=120)
     assert trial.database_traces(where, postgres.access) == set()
     trial.forgotten(where)
 
@@ -177,13 +177,13 @@ def test_a_deletion_survives_that_the_target_is_down(trial: Workbench, fresh_con
     trial.make(placement={"cluster": name}, database=on(SERVER_18))
     plane.stop_apiserver()
     trial.delete()
-    tenant = trial.when(lambda body: condition(body)["reason"] == "ClusterUnreachable", "it is told", seconds=60)
+    wait_for(lambda: trial.record(where)["spec"]["state"] == "Purging", "its end has begun")
+    tenant = trial.when(lambda body: condition(body)["reason"] == "ClusterUnreachable", "it is told")
     assert condition(tenant)["status"] == "Unknown"
     assert "tenantry.io/tenant" in tenant["metadata"]["finalizers"]
-    assert trial.record(where)["spec"]["state"] == "Purging"
     plane.start_apiserver()
     trial.elsewhere(plane.access.kubeconfig)
-    trial.gone(seconds=90)
+    trial.gone(seconds=120)
     wait_for(lambda: trial.record(where) == {}, "the record is gone")
     assert trial.inventory(where) == set()
     assert trial.database_traces(where) == set()

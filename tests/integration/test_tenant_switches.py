@@ -70,7 +70,7 @@ def running(workbench: Workbench, where: Whereabouts) -> tuple[int, int, bool]:
 
 def logs_in(workbench: Workbench, where: Whereabouts) -> bool:
     try:
-        with psycopg.connect(workbench.secret(where, "tenant-database")["uri"], connect_timeout=5) as session:
+        with psycopg.connect(workbench.secret(where, "tenant-database")["uri"], connect_timeout=30) as session:
             session.execute("SELECT 1")
     except psycopg.OperationalError:
         return False
@@ -141,7 +141,7 @@ def test_a_suspended_tenant_is_left_as_it_is_and_its_status_goes_on(workbench: W
     assert workbench.on_target(RESOURCE_QUOTAS, where.namespace, "tenant") != {}
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(600)
 def test_the_switches_are_independent_of_each_other_in_every_combination(workbench: Workbench) -> None:
     where = workbench.whereabouts()
     workbench.make(database=SHARED)

@@ -69,8 +69,8 @@ def test_a_token_is_made_when_it_is_asked_for_and_changed_once_for_each_request(
     fourth = handled(workbench, where, "force-four")
     assert fourth.keys() == {"token"}, "who says force cuts off all who have a former one"
     assert fourth["token"] not in second.values()
+    wait_for(lambda: "Secret tenant-sync has a new token" in str(workbench.events("acme", "Rotated")), "it is told")
     told = str([workbench.get()["status"], workbench.record(where), workbench.events("acme", "Rotated")])
-    assert "Secret tenant-sync has a new token" in told
     assert not [value for found in (first, second, fourth) for value in found.values() if value in told]
 
 
@@ -84,7 +84,7 @@ def test_a_former_token_ends_with_its_grace_period(workbench: Workbench) -> None
     ask(workbench, "two")
     second = handled(workbench, where, "two")
     assert second.get("previous") in (first["token"], None)
-    wait_for(lambda: values(workbench, where) == {"token": second["token"]}, "the former one has ended", 20)
+    wait_for(lambda: values(workbench, where) == {"token": second["token"]}, "the former one has ended")
     assert sync(workbench, where)["metadata"]["annotations"][ANNOTATION_ROTATE_SYNC_TOKEN] == "two"
 
 
@@ -143,7 +143,7 @@ def test_a_disabled_and_a_deleted_tenant_keep_their_token(workbench: Workbench) 
     assert values(workbench, where) == second
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(600)
 def test_a_token_moves_with_its_tenant(trial: Workbench, fresh_control_plane: FreshControlPlane) -> None:
     from tests.scene.installation import install_target, kubeconfig_secret, operator_kubeconfig  # noqa: PLC0415 - slow
     from tests.scene.stage import cluster_manifest  # noqa: PLC0415 - as above

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 Json = dict[str, Any]
 Spec = dict[str, Any]
 
-PATIENCE = 60.0
 TIERS = ["Tier1", "Tier3"]
 
 
@@ -96,8 +95,9 @@ def test_of_two_that_want_the_same_cluster_at_once_one_gets_it_and_the_other_whe
     for name in ("plain", "region"):
         trial.delete(name)
         trial.gone(name)
-    began = time.monotonic()
     trial.delete(winner)
+    trial.gone(winner)
+    began = time.monotonic()
     trial.ready(loser)
     assert time.monotonic() - began < 25, "it did not wait for the next look"
     assert holder(trial) == trial.whereabouts(loser).identity.record
@@ -204,7 +204,7 @@ def test_what_a_retained_or_deleted_tenant_has_stays_its_own_cluster_and_comes_b
     trial.ready("other")
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(600)
 def test_a_tenant_moves_to_a_cluster_of_its_own_and_away_and_that_is_free_when_what_it_left_is_purged(
     trial: Workbench, own: Second, spec: Callable[..., Spec]
 ) -> None:

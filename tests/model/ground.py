@@ -23,7 +23,7 @@ from tests.scene.operator import LENIENT, OperatorProcess
 from tenantry.api.names import ANNOTATION_ADOPT_WORKSPACE, SECRET_DATABASE
 from tenantry.api.resources import DEPLOYMENTS, NAMESPACES, TENANTS
 
-SECONDS: Final = 90.0
+SECONDS: Final = 150.0
 """For anything to come about; it takes about one on a quiet machine."""
 REPLICAS: Final = 2
 Json = dict[str, Any]

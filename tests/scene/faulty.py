@@ -28,9 +28,9 @@ WORKSPACE = "shop"
 CLUSTER, SERVER = "eu-1", "shared-fra"
 UNCOUNTED = frozenset({"leases", "events", "selfsubjectaccessreviews"})
 TENANT = "tenants.tenantry.io"
-SOON = 30.0
+SOON = 60.0
 """Seconds for what takes one or two on a quiet machine."""
-LATER = 75.0
+LATER = 120.0
 """Seconds for what waits for a probe, a time-out, a breaker or a backoff."""
 
 
@@ -165,7 +165,10 @@ class FaultyLab:
     ) -> dict[str, Any]:
         """Wait until a condition says so; the condition."""
 
+        found: dict[str, Any] = {}
+
         def holds() -> bool:
+            nonlocal found
             found = condition(self.get(kind, name) or {}, type_)
             return found.get("status") == status and (not reason or found.get("reason") == reason)
 
@@ -173,7 +176,7 @@ class FaultyLab:
             return f"{kind} {name}: {type_}={status} {reason}: {self.get(kind, name)}"
 
         wait_until(holds, seconds, why)
-        return condition(self.get(kind, name) or {}, type_)
+        return found
 
     def told(self, *names: str) -> str:
         """What Tenants say, for the message of a failure."""

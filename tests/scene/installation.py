@@ -17,7 +17,7 @@ OPERATOR = "tenantry-operator"
 def install_management(management: ClusterAccess) -> None:
     """The kinds and the operator's rights on the management cluster; safe to repeat."""
     management.kubectl("apply", "--server-side", "-f", str(ROOT / "crds"))
-    management.kubectl("wait", "--for=condition=Established", "--timeout=30s", "-f", str(ROOT / "crds"))
+    management.kubectl("wait", "--for=condition=Established", "--timeout=90s", "-f", str(ROOT / "crds"))
     management.kubectl("apply", "--server-side", "-f", str(ROOT / "deploy" / "management-rbac.yaml"))
 
 

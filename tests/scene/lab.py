@@ -21,7 +21,7 @@ from tests.scene.installation import (
 )
 from tests.scene.operator import LENIENT, OperatorProcess
 
-PLATFORM_SECONDS = 60.0
+PLATFORM_SECONDS = 90.0
 
 
 @dataclass(frozen=True, slots=True)

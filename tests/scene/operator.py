@@ -18,7 +18,8 @@ from tests.controlplane.processes import Server
 
 LENIENT = ("--mass-deletion-count=0", "--mass-deletion-share=1", "--no-hold-terminating")
 """Flags of an operator whose tests delete many tenants, and workspaces with them, without being asked back."""
-START_SECONDS = 60.0
+START_SECONDS = 90.0
+START_ATTEMPTS = 3
 STOP_SECONDS = 30.0
 
 
@@ -80,7 +81,30 @@ class OperatorProcess:
         return self._log.read_text(errors="replace") if self._log.exists() else ""
 
     def start(self, *, ready: bool = True) -> Self:
-        """Start it and, unless told otherwise, wait until /readyz says so."""
+        """Start it and, unless told otherwise, wait until /readyz says so.
+
+        Raises:
+            RuntimeError: as `wait_ready`.
+        """
+        for _ in range(START_ATTEMPTS - 1):
+            begun = len(self.log_text)
+            self._launch()
+            if not ready:
+                return self
+            try:
+                self.wait_ready()
+            except RuntimeError:
+                # Somebody took the port in the moment between its choice and the start: another one.
+                if self.running or "can't listen on" not in self.log_text[begun:]:
+                    raise
+                self.stop()
+            else:
+                return self
+        self._launch()
+        self.wait_ready()
+        return self
+
+    def _launch(self) -> None:
         self.port = free_port()
         address = f"127.0.0.1:{self.port}"
         command = [
@@ -97,9 +121,6 @@ class OperatorProcess:
             on_orphan=Signals.SIGTERM,
             environment={**os.environ, "PYTHONUNBUFFERED": "1", "PATH": path_with_programs()},
         )
-        if ready:
-            self.wait_ready()
-        return self
 
     def wait_ready(self, seconds: float = START_SECONDS) -> None:
         """Wait for /readyz.
@@ -119,7 +140,7 @@ class OperatorProcess:
     def get(self, path: str) -> str | None:
         """The body of one of its endpoints; None while it does not answer with 200."""
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=5) as answer:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=30) as answer:
                 return str(answer.read().decode())
         except (urllib.error.URLError, OSError):
             return None

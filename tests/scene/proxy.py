@@ -27,7 +27,7 @@ from tests.scene.proxy_tunnel import asks_for_tunnel, pass_tunnel
 from yarl import URL
 
 LOOPBACK: Final = "127.0.0.1"
-START_SECONDS: Final = 10.0
+START_SECONDS: Final = 60.0
 LARGEST: Final = 2**24
 """Bytes of a request's body, and of one event."""
 HOP_BY_HOP: Final = frozenset({"connection", "keep-alive", "transfer-encoding", "te", "upgrade", "content-length"})

@@ -14,7 +14,7 @@ from tests.scene.postgres_wire import Conversation
 from tests.scene.proxy import CutConnection
 
 LOOPBACK: Final = "127.0.0.1"
-CALL_SECONDS: Final = 10.0
+CALL_SECONDS: Final = 60.0
 LARGEST: Final = 65536
 STATEMENTS: Final = frozenset({b"Q", b"E"})
 """Messages that run something: a simple query, and the Execute of an extended one."""

@@ -45,7 +45,7 @@ PLAN: Final = "basic"
 API_VERSION: Final = "tenantry.io/v1alpha1"
 EVERYBODY: Final = {"from": "All"}
 EXTENSIONS: Final = ["citext", "pg_trgm"]
-READY_SECONDS: Final = 40
+READY_SECONDS: Final = 120
 
 
 @dataclass(frozen=True, slots=True)

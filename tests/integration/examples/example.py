@@ -89,7 +89,7 @@ class Example:
     def connect(self, where: Whereabouts) -> psycopg.Connection[tuple[Any, ...]]:
         """A session with the credentials that the tenant's Secret has now."""
         uri = self.workbench.secret(where, "tenant-database")["uri"]
-        return psycopg.connect(uri, autocommit=True, connect_timeout=5)
+        return psycopg.connect(uri, autocommit=True, connect_timeout=30)
 
     def write_row(self, where: Whereabouts) -> None:
         """Leave something in the tenant's database."""
@@ -121,7 +121,7 @@ class Example:
 
     def delete(self, name: str) -> None:
         """`kubectl delete`, which comes back when the Tenant is gone."""
-        self.workbench.kubectl("delete", "tenant", name, "--timeout=40s")
+        self.workbench.kubectl("delete", "tenant", name, "--timeout=90s")
 
     def replicas(self, where: Whereabouts, name: str) -> int:
         """Of a Deployment of the tenant's."""

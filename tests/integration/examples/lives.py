@@ -24,7 +24,7 @@ from tenantry.api.resources import (
 Json = dict[str, Any]
 
 EPHEMERAL_SECONDS: Final = 60.0
-LATENESS: Final = 25.0
+LATENESS: Final = 60.0
 
 
 def deleted_tenants_are_locked_for_their_windows_and_come_back_with_everything(example: Example) -> None:
@@ -159,7 +159,7 @@ def new_credentials_come_without_an_outage(example: Example) -> None:
     workbench.kubectl("annotate", "--overwrite", "tenant", "rotating", asked)
     wait_for(lambda: workbench.secret(where, "tenant-database")["username"] != former["username"], "the other login")
     assert example.has_row(where)
-    with psycopg.connect(former["uri"], connect_timeout=5) as session:
+    with psycopg.connect(former["uri"], connect_timeout=30) as session:
         assert session.execute("SELECT word FROM kept").fetchall() == [("alive",)]
 
     def restarted(name: str) -> bool:

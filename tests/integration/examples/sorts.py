@@ -43,7 +43,7 @@ def a_tenant_uses_a_database_that_is_its_customers_own(example: Example) -> None
     assert rule["to"] == [{"ipBlock": {"cidr": "192.0.2.40/32"}}]
     assert rule["ports"] == [{"protocol": "TCP", "port": 5432}]
     workbench.kubectl("patch", "secret", "customer-db", "-p", '{"stringData": {"password": "changed"}}')
-    wait_for(lambda: workbench.secret(where, "tenant-database")["password"] == "changed", "it is there", 5)
+    wait_for(lambda: workbench.secret(where, "tenant-database")["password"] == "changed", "it is there")
 
 
 def a_plan_has_as_many_tenants_as_it_says_and_a_change_reaches_one_of_them_first(example: Example) -> None:
@@ -113,7 +113,7 @@ def a_tenant_has_a_database_server_of_its_own(example: Example) -> None:
         given = bench.secret(where, "tenant-database")
         assert given["host"] == f"tenant-postgres.{where.namespace}.svc"
         there = node.reach(where.namespace, given)
-        with psycopg.connect(there, connect_timeout=5) as session:
+        with psycopg.connect(there, connect_timeout=30) as session:
             assert session.execute("SELECT current_user").fetchall() == [(f"{where.database}_owner",)]
 
 
@@ -129,7 +129,7 @@ def a_tenants_database_has_a_replica(example: Example) -> None:
         assert given["host"] == f"tenant-postgres.{where.namespace}.svc"
         status = bench.on_target(POSTGRES_CLUSTERS, where.namespace, "tenant-postgres")["status"]
         assert status["readyInstances"] == 2
-        with psycopg.connect(played.reach(where.namespace, given), connect_timeout=5) as session:
+        with psycopg.connect(played.reach(where.namespace, given), connect_timeout=30) as session:
             assert session.execute("SELECT current_user").fetchall() == [(f"{where.database}_owner",)]
 
 
@@ -183,7 +183,7 @@ def the_application_is_told_of_a_proxy(example: Example) -> None:
     assert env["HTTPS_PROXY"] == env["http_proxy"] == "http://tenants:change-me@proxy.example.net:3128"
     assert {".svc", ".example.net", "10.96.0.0/12"} <= set(env["NO_PROXY"].split(","))
     workbench.kubectl("patch", "secret", "company-proxy", "-p", '{"stringData": {"url": "http://other.example.net"}}')
-    wait_for(lambda: workbench.secret(where, "tenant-env")["HTTP_PROXY"] == "http://other.example.net", "it follows", 5)
+    wait_for(lambda: workbench.secret(where, "tenant-env")["HTTP_PROXY"] == "http://other.example.net", "it follows")
 
 
 def a_sync_token_is_made_and_changed_and_the_former_one_stays_for_a_while(example: Example) -> None:
@@ -193,5 +193,5 @@ def a_sync_token_is_made_and_changed_and_the_former_one_stays_for_a_while(exampl
     first = workbench.secret(where, "tenant-sync")
     assert first.keys() == {"token"}
     example.apply("2-rotated.yaml")
-    wait_for(lambda: workbench.secret(where, "tenant-sync")["token"] != first["token"], "it is changed", 5)
+    wait_for(lambda: workbench.secret(where, "tenant-sync")["token"] != first["token"], "it is changed")
     assert workbench.secret(where, "tenant-sync")["previous"] == first["token"]

@@ -99,7 +99,7 @@ class Room:
 
     def _delete_all(self, path: str) -> None:
         self.admin.delete(f"{path}?propagationPolicy=Background", dry=False)
-        eventually(lambda: not self.admin.get(path).body["items"], within=30)
+        eventually(lambda: not self.admin.get(path).body["items"])
 
 
 def template(name: str, **container: Any) -> Json:
