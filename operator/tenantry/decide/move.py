@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final
@@ -181,6 +182,14 @@ def rolled_back(spec: TenantRecordSpec, now: str, failed: str = "") -> dict[str,
 def next_epoch(spec: TenantRecordSpec) -> int:
     """The epoch of a new side: higher than that of everything that there is of the tenant."""
     return max(spec.epoch, *(side.epoch for side in spec.former), 1) + 1
+
+
+def still_on(spec: TenantRecordSpec, cluster: str, gone: Collection[int]) -> bool:
+    """Whether a tenant has something on a cluster, or is about to have, beside what it left in these epochs."""
+    places = [spec.cluster, *(side.cluster for side in spec.former if side.epoch not in gone)]
+    if spec.move is not None:
+        places.append(spec.move.cluster)
+    return any(place is not None and place.name == cluster for place in places)
 
 
 def epoch_of_database(name: str) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Collection
 from typing import Final
 
 from tenantry.api.conditions import ConditionType, Reason
@@ -14,11 +15,11 @@ from tenantry.api.names import (
     STATE_LEFT,
     SYSTEM_NAMESPACE,
 )
-from tenantry.api.resources import CONFIG_MAPS, NAMESPACES, Ref
+from tenantry.api.resources import CONFIG_MAPS, NAMESPACES, TENANT_RECORDS, Ref
 from tenantry.api.tenantrecord import FormerSide, RecordState, TenantRecord
 from tenantry.decide.deletion import parse_time
 from tenantry.decide.halt import Waiting
-from tenantry.decide.move import side_spec
+from tenantry.decide.move import side_spec, still_on
 from tenantry.desired.stamp import bears_stamp
 from tenantry.ports.kube import Target
 from tenantry.ports.postgres import DatabaseError
@@ -29,7 +30,7 @@ from tenantry.reconcile.namespace import blocked_by
 from tenantry.reconcile.parking import drop_database, mark_dropping, ready_server, wanted_of
 from tenantry.reconcile.placing import usable_target
 from tenantry.reconcile.quiescence import mark_namespace, read_namespace
-from tenantry.reconcile.records import swap
+from tenantry.reconcile.records import find_named, swap
 from tenantry.reconcile.world import World
 
 logger = logging.getLogger(__name__)
@@ -79,9 +80,12 @@ async def purge(world: World, record: TenantRecord) -> TenantRecord:
     """
     if record.spec.state != RecordState.PURGING:
         record = await swap(world, record, {"state": RecordState.PURGING.value})
+    gone: set[int] = set()
     for side in record.spec.former:
-        await purge_side(world, record, side)
-    await _take_down(world, record, RecordState.PURGING, hosts=True)
+        await purge_side(world, record, side, gone)
+        gone.add(side.epoch)
+    await _take_down(world, record, RecordState.PURGING)
+    await _give_back(world, record)
     return record
 
 
@@ -90,8 +94,14 @@ def side_record(record: TenantRecord, side: FormerSide) -> TenantRecord:
     return TenantRecord(metadata=record.metadata, spec=side_spec(record.spec, side))
 
 
-async def purge_side(world: World, record: TenantRecord, side: FormerSide) -> None:
+async def purge_side(world: World, record: TenantRecord, side: FormerSide, gone: Collection[int] = ()) -> None:
     """Remove what a move has left, once the record says that it is Purging; what else the tenant has is not touched.
+
+    Args:
+        world: The world.
+        record: Of the tenant.
+        side: What is to go.
+        gone: The epochs of the other sides that are gone already, and that the record still has.
 
     Raises:
         Waiting: for what is still there, or can't be reached.
@@ -102,12 +112,14 @@ async def purge_side(world: World, record: TenantRecord, side: FormerSide) -> No
         await _mark_database(world, part)
         await _drop_database(world, part)
         return
-    others = [each.cluster for each in record.spec.former if each != side]
-    elsewhere = {cluster.name for cluster in (record.spec.cluster, *others) if cluster is not None}
-    await _take_down(world, part, STATE_LEFT, hosts=side.cluster.name not in elsewhere)
+    await _take_down(world, part, STATE_LEFT)
+    # As it is by now: a move that began meanwhile has its own claims there, and no stamp tells them apart.
+    latest = find_named(world, Ref(TENANT_RECORDS, "", record.name)) or record
+    if not still_on(latest.spec, side.cluster.name, {side.epoch, *gone}):
+        await _give_back(world, part)
 
 
-async def _take_down(world: World, record: TenantRecord, state: RecordState | str, *, hosts: bool) -> None:
+async def _take_down(world: World, record: TenantRecord, state: RecordState | str) -> None:
     target = usable_target(world, record)
     live = await read_namespace(target, record)
     if live is not None and not live["metadata"].get("deletionTimestamp"):
@@ -124,8 +136,6 @@ async def _take_down(world: World, record: TenantRecord, state: RecordState | st
             f"the namespace {record.spec.cluster.namespace!r} is being deleted on the target{blocked_by(live)}",
             retry_after=GONE_RETRY,
         )
-    if hosts and await _release_claims(target, record):
-        world.contention.freed(hosts_on(target.name), world.wake.wake)
 
 
 async def _delete_namespace(target: Target, record: TenantRecord, live: Json | None) -> None:
@@ -165,6 +175,13 @@ def _refused(record: TenantRecord, error: DatabaseError) -> Waiting:
         f"database {pinned.name!r} on DatabaseServer {pinned.server!r} can't be dropped yet: {error.message}",
         retry_after=GONE_RETRY,
     )
+
+
+async def _give_back(world: World, record: TenantRecord) -> None:
+    """Give back what the tenant has claimed on its cluster, and let those know who may wait for it."""
+    target = usable_target(world, record)
+    if await _release_claims(target, record):
+        world.contention.freed(hosts_on(target.name), world.wake.wake)
 
 
 async def _release_claims(target: Target, record: TenantRecord) -> int:
