@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from hypothesis import given
@@ -23,6 +23,7 @@ from tenantry.decide.move import (
     next_epoch,
     next_step,
     not_approved,
+    repinned,
     rolled_back,
     side_spec,
     still_on,
@@ -219,6 +220,34 @@ def test_a_tenant_whose_data_is_in_its_namespace_is_not_moved_away_from_it() -> 
         check_mode(mode)
     with pytest.raises(Terminal, match="its data would stay behind"):
         check_mode("Dedicated")
+
+
+PLACES = st.fixed_dictionaries({"cluster": st.sampled_from(["eu-1", "eu-2"]), "database": st.sampled_from(["a", "b"])})
+
+
+@given(PLACES, st.lists(PLACES, max_size=3), st.none() | PLACES, st.sampled_from(["cluster", "database"]))
+def test_an_identity_that_is_accepted_is_pinned_wherever_a_record_names_it_and_nowhere_else(
+    home: dict[str, str], left: list[dict[str, str]], to: dict[str, str] | None, kind: Literal["cluster", "database"]
+) -> None:
+    def pins(place: dict[str, str], accepted: str = "") -> dict[str, Any]:
+        cluster, database = ("accepted" if name == accepted else "old" for name in place.values())
+        return {
+            "cluster": {**THERE, "name": place["cluster"], "id": cluster},
+            "database": {**NEW, "server": place["database"], "id": database},
+        }
+
+    def record(accepted: str = "") -> TenantRecordSpec:
+        ends = {"leftAt": NOW, "purgeAfter": LATER}
+        sides = [{"epoch": epoch, **pins(place, accepted), **ends} for epoch, place in enumerate(left, start=1)]
+        under_way = {"phase": "Preparing", "epoch": 9, "destination": "x", "startedAt": NOW}
+        going = {**under_way, **pins(to, accepted)} if to is not None else None
+        return spec(**pins(home, accepted), former=sides, move=going)
+
+    name = home[kind]
+    change = repinned(record(), kind, name, "accepted")
+    assert merged(record(), change) == record(name)
+    assert repinned(record(name), kind, name, "accepted") == {}, "what is pinned already is not written again"
+    assert repinned(record(), kind, "another", "accepted") == {}
 
 
 def left_on(cluster: str, epoch: int) -> FormerSide:
