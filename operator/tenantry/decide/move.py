@@ -232,6 +232,17 @@ def repinned(spec: TenantRecordSpec, kind: Literal["cluster", "database"], name:
     return change
 
 
+def left_behind(side: FormerSide) -> str:
+    """What a move has left and where, for people."""
+    parts = []
+    if side.cluster is not None:
+        parts.append(f"namespace {side.cluster.namespace} on Cluster {side.cluster.name} (id {side.cluster.id})")
+    if side.database is not None and side.database.server:
+        pinned = side.database
+        parts.append(f"database {pinned.name} on DatabaseServer {pinned.server} (id {pinned.id})")
+    return " and ".join(parts) or "nothing"
+
+
 def epoch_of_database(name: str) -> int:
     """The epoch in a database's name: `tenantry_<hash>` or `tenantry_<hash>_e<epoch>`."""
     match = _EPOCH.search(name)

@@ -14,7 +14,7 @@ from tenantry.decide.conditions import Outcome
 from tenantry.decide.deletion import departure, keeping_more, pinned_deletion, safer, time_text
 from tenantry.decide.halt import Halt, Terminal, Waiting
 from tenantry.decide.merging import merge_patch
-from tenantry.decide.move import rolled_back
+from tenantry.decide.move import left_behind, rolled_back
 from tenantry.ports.kube import ConflictError, KubeError, NotFoundError
 from tenantry.reconcile.applied import hold_of
 from tenantry.reconcile.holding import Holding, SettlingError, ends_by_itself
@@ -191,6 +191,7 @@ class Deletion:
         left = f"namespace {pinned.cluster.namespace} on Cluster {pinned.cluster.name}"
         if pinned.database.mode == "Shared":
             left += f", database {pinned.database.name} on DatabaseServer {pinned.database.server}"
+        left += "".join(f", from a move {left_behind(side)}" for side in pinned.former)
         message = f"left behind: {left}; it is dealt with when they are back. When it was let go: {why}"[:1024]
         return await swap(self._world, record, {"state": RecordState.ORPHANED.value, "message": message})
 

@@ -8,6 +8,7 @@ from typing import Final
 
 from tenantry.api.conditions import ConditionType, Reason
 from tenantry.api.names import (
+    ANNOTATION_FORGET_SIDE,
     ANNOTATION_PURGE_AFTER,
     CLAIM_CLUSTER,
     CLAIM_HOST,
@@ -18,10 +19,10 @@ from tenantry.api.names import (
 from tenantry.api.resources import CONFIG_MAPS, NAMESPACES, TENANT_RECORDS, Ref
 from tenantry.api.tenantrecord import FormerSide, RecordState, TenantRecord
 from tenantry.decide.deletion import parse_time
-from tenantry.decide.halt import Waiting
+from tenantry.decide.halt import Halt, Waiting
 from tenantry.decide.move import side_spec, still_on
 from tenantry.desired.stamp import bears_stamp
-from tenantry.ports.kube import Target
+from tenantry.ports.kube import ConflictError, KubeError, Target
 from tenantry.ports.postgres import DatabaseError
 from tenantry.ports.world import Json
 from tenantry.reconcile.adoption import let_go
@@ -35,6 +36,15 @@ from tenantry.reconcile.world import World
 
 logger = logging.getLogger(__name__)
 
+AWAY: Final = frozenset(
+    {
+        Reason.CLUSTER_NOT_READY,
+        Reason.CLUSTER_UNREACHABLE,
+        Reason.SERVER_NOT_READY,
+        Reason.IDENTITY_CHANGED,
+    }
+)
+"""What is told of a cluster or server that may never come back."""
 GONE_RETRY: Final = 5.0
 CLOCKS_RETRY: Final = 60.0
 
@@ -74,6 +84,8 @@ async def check_due(world: World, record: TenantRecord) -> None:
 async def purge(world: World, record: TenantRecord) -> TenantRecord:
     """Remove all that a record says exists; the record as it then is, in state Purging.
 
+    A side that a move has left holds up the end of the record, and not that of what the tenant has elsewhere.
+
     Raises:
         Waiting: for what is still there, or can't be reached.
         KubeError: of the target.
@@ -81,12 +93,35 @@ async def purge(world: World, record: TenantRecord) -> TenantRecord:
     if record.spec.state != RecordState.PURGING:
         record = await swap(world, record, {"state": RecordState.PURGING.value})
     gone: set[int] = set()
+    first: Halt | KubeError | None = None
     for side in record.spec.former:
-        await purge_side(world, record, side, gone)
-        gone.add(side.epoch)
+        try:
+            await purge_side(world, record, side, gone)
+        except ConflictError:
+            raise
+        except (Halt, KubeError) as trouble:
+            first = first or of_side(side, trouble)
+        else:
+            gone.add(side.epoch)
     await _take_down(world, record, RecordState.PURGING)
-    await _give_back(world, record)
+    waiting = [side.cluster for side in record.spec.former if side.epoch not in gone]
+    if all(each is None or each.name != record.spec.cluster.name for each in waiting):
+        await _give_back(world, record)
+    if first is not None:
+        raise first
     return record
+
+
+def of_side(side: FormerSide, trouble: Halt | KubeError) -> Halt | KubeError:
+    """What stands in the way of the end of a side, told so that it is known which one, and what ends the waiting."""
+    if not isinstance(trouble, Halt) or trouble.reason not in AWAY:
+        return trouble
+    message = (
+        f"what a move has left in epoch {side.epoch} can't be looked after: {trouble.message}. If that is gone for "
+        f"good, annotate the TenantRecord with {ANNOTATION_FORGET_SIDE}={side.epoch}"
+    )
+    retry_after = trouble.retry_after if isinstance(trouble, Waiting) else None
+    return Waiting(trouble.condition, trouble.reason, message, retry_after=retry_after)
 
 
 def side_record(record: TenantRecord, side: FormerSide) -> TenantRecord:
