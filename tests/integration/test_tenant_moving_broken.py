@@ -33,7 +33,7 @@ from tenantry.api.names import (
     ANNOTATION_FORCE_ORPHAN,
     ANNOTATION_FORGET_SIDE,
 )
-from tenantry.api.resources import CONFIG_MAPS, NAMESPACES, TENANT_RECORDS, TENANTS
+from tenantry.api.resources import CONFIG_MAPS, NAMESPACES, RESOURCE_QUOTAS, TENANT_RECORDS, TENANTS
 
 if TYPE_CHECKING:
     from tests.controlplane.cluster import ControlPlane
@@ -259,6 +259,61 @@ def test_a_deletion_amid_the_copy_keeps_all_on_the_old_side_and_is_undone_there(
     assert canaries(trial.secret(where, "tenant-database")) == {"alive"}
     wait_for(lambda: nothing_left(trial, where), "the copy is gone", PATIENCE)
     assert trial.database_traces(where, trial.stage.postgres_18) == set()
+    remove(trial)
+
+
+def test_a_tenant_that_is_retained_amid_the_copy_runs_on_where_it_was(trial: Workbench, kept: str) -> None:
+    where, old = in_use(trial, kept, slow=True)
+    begin(trial, SERVER_18, plan=kept, database=on(SERVER_18), deletion={"policy": "Retain"})
+    phase(trial, where, "Copying")
+    trial.delete()
+    trial.gone(seconds=PATIENCE)
+    record = trial.record(where)["spec"]
+    assert (record["state"], record["epoch"], record["database"]["server"]) == ("Retained", 1, SERVER_15)
+    assert "move" not in record
+    assert canaries(old) == {"alive"}, "with the same password as before"
+    assert trial.on_target(RESOURCE_QUOTAS, where.namespace, "tenant-off") == {}
+    trial.apply(trial.tenant(plan=kept, database=on(SERVER_15)))
+    trial.ready(seconds=PATIENCE)
+    remove(trial)
+
+
+def test_a_tenant_that_is_suspended_amid_the_copy_is_left_as_it_is_only_when_it_serves_again(
+    trial: Workbench, kept: str
+) -> None:
+    where, old = in_use(trial, kept, slow=True)
+    begin(trial, SERVER_18, plan=kept, database=on(SERVER_18))
+    phase(trial, where, "Copying")
+    begin(trial, SERVER_18, plan=kept, database=on(SERVER_18), suspend=True, env={"COLOR": "red"})
+    told = trial.when(
+        lambda body: (
+            (body.get("status", {}).get("move") or {}).get("phase") == "RolledBack"
+            and condition(body)["reason"] == "Suspended"
+        ),
+        "it is suspended, and moves no more",
+        seconds=PATIENCE,
+    )
+    assert condition(told, "MoveProgressing") == {}
+    assert canaries(old) == {"alive"}
+    assert "COLOR" not in trial.secret(where, "tenant-env"), "what is suspended does not come about"
+    begin(trial, SERVER_18, plan=kept, database=on(SERVER_18))
+    trial.told("False", "MoveFailed", None, seconds=PATIENCE)
+    assert canaries(old) == {"alive"}, "each try stops the tenant: it is not tried again by itself"
+    trial.apply(trial.tenant(plan=kept, database=on(SERVER_15)))
+    trial.ready(seconds=PATIENCE)
+    remove(trial)
+
+
+def test_a_spec_that_is_refused_amid_the_copy_does_not_keep_the_tenant_stopped(trial: Workbench, kept: str) -> None:
+    where, old = in_use(trial, kept, slow=True)
+    begin(trial, SERVER_18, plan=kept, database=on(SERVER_18))
+    phase(trial, where, "Copying")
+    begin(trial, SERVER_18, plan=kept, database=on(SERVER_18), deletion={"window": "480h"})
+    trial.told("False", "PlanExceeded", None, seconds=PATIENCE)
+    wait_for(lambda: "move" not in trial.record(where)["spec"], "it is rolled back", PATIENCE)
+    assert canaries(old) == {"alive"}
+    trial.apply(trial.tenant(plan=kept, database=on(SERVER_15)))
+    trial.ready(seconds=PATIENCE)
     remove(trial)
 
 

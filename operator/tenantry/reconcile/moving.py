@@ -113,6 +113,10 @@ class Moving:
         self._tell(tenant, Reason.MOVED, message)
         self._world.wake.wake(Ref(TENANT_RECORDS, "", record.name))  # what was left has its time
 
+    async def take_back(self, tenant: Tenant, placed: Placed, report: Report, why: str) -> Placed:
+        """Roll back a move that can't go on and was not switched, its old side being open already."""
+        return await self._roll_back(tenant, placed, report, why)
+
     # --- whether -----------------------------------------------------------------------------------------------
     def _wanted(self, tenant: Tenant, workspace: Workspace, placed: Placed, approval: str | None) -> Destination:
         """Where the spec means the tenant to be, as far as that is another place than it has.
