@@ -296,3 +296,19 @@ def test_a_dedicated_database_is_not_put_into_an_adopted_namespace(workbench: Wo
     told = workbench.told("False", "NamespaceConflict", None)
     assert "can't hold a Dedicated database" in condition(told)["message"]
     assert LABEL_TENANT_HASH not in foreign.said()[0]
+
+
+def test_a_tenant_in_an_adopted_namespace_does_not_get_a_dedicated_database_later(
+    workbench: Workbench, foreign: Foreign
+) -> None:
+    plan = workbench.platform(
+        "TenantPlan", "own", allowedModes=["Dedicated", "None"], sizes={"small": {"cpu": "500m", "memory": "1Gi"}}
+    )
+    workbench.apply(adopting(workbench, foreign.name, plan=plan, database={"mode": "None"}))
+    workbench.ready()
+    dedicated = {"version": "18", "size": "small", "storage": {"size": "1Gi"}}
+    database = {"mode": "Dedicated", "dedicated": dedicated}
+    workbench.apply(adopting(workbench, foreign.name, plan=plan, database=database))
+    told = workbench.told("False", "NamespaceConflict", None)
+    assert "can't hold a Dedicated database" in condition(told)["message"]
+    assert workbench.record(foreign.where)["spec"]["database"]["mode"] == "None"

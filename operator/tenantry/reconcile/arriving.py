@@ -8,7 +8,7 @@ from dataclasses import replace
 from tenantry.api.cluster import Cluster
 from tenantry.api.conditions import ConditionType, Reason
 from tenantry.api.identity import namespace_name
-from tenantry.api.resources import CLUSTERS, Ref
+from tenantry.api.resources import CLUSTERS, NAMESPACES, Ref
 from tenantry.api.tenant import Placement, Tenant
 from tenantry.api.tenantrecord import Move, PinnedCluster, PinnedDatabase, TenantRecord
 from tenantry.decide.conditions import GOOD, Outcome
@@ -16,22 +16,24 @@ from tenantry.decide.halt import Terminal, Waiting
 from tenantry.decide.hosts import pinned_default_host
 from tenantry.decide.move import arriving_spec, check_versions
 from tenantry.decide.placement import place
-from tenantry.ports.postgres import DatabaseError
+from tenantry.ports.postgres import DatabaseError, WantedDatabase
 from tenantry.ports.servers import Server
 from tenantry.reconcile.apply import Applier
 from tenantry.reconcile.build import Build
 from tenantry.reconcile.database import (
     CREATING,
+    DROPPING,
     DatabaseProvisioning,
     SharedDatabase,
     choose_server,
     is_own,
     pinned_database,
     refused,
+    wanted_database,
 )
 from tenantry.reconcile.exclusive import check_unclaimed, hold, wants_own
 from tenantry.reconcile.namespace import check_name
-from tenantry.reconcile.parking import drop_database, mark_dropping
+from tenantry.reconcile.parking import drop_database
 from tenantry.reconcile.placing import Placed, available_target, candidates, usable_target
 from tenantry.reconcile.report import Report
 from tenantry.reconcile.serving import blueprint_of, claim_hosts, host_claims
@@ -56,6 +58,8 @@ async def pin_cluster(
     identity = replace(placed.identity, epoch=epoch)
     namespace = namespace_name(cluster.spec.namespace_template, identity)
     check_name(namespace)
+    if target.live.get(Ref(NAMESPACES, "", namespace)) is not None:
+        raise UnknownSideError(f"Cluster {name!r} has a namespace {namespace!r}", placed.record.name)
     if exclusive:
         await hold(world, target, identity)
     return PinnedCluster(
@@ -89,8 +93,45 @@ async def pin_server(world: World, placed: Placed, name: str, labels: dict[str, 
             f"the database can't be copied to DatabaseServer {new.name!r}: {error.message}",
             retry_after=60.0,
         ) from error
-    database = replace(placed.identity, epoch=epoch).database
-    return PinnedDatabase(mode="Shared", server=new.name, id=new.facts.system_identifier, name=database)
+    identity = replace(placed.identity, epoch=epoch)
+    await _check_unused(new, wanted_database(identity, identity.database, placed.effective), record.name)
+    return PinnedDatabase(mode="Shared", server=new.name, id=new.facts.system_identifier, name=identity.database)
+
+
+async def _check_unused(server: Server, wanted: WantedDatabase, record: str) -> None:
+    """That there is no database yet of the name that the new one is to have.
+
+    Raises:
+        UnknownSideError: there is one.
+        Waiting: it can't be told.
+    """
+    try:
+        state = await server.admin.inspect(wanted)
+    except DatabaseError as error:
+        raise refused(error) from error
+    if state.claim is not None or state.exists:
+        raise UnknownSideError(f"DatabaseServer {server.name!r} has a database {wanted.database!r}", record)
+
+
+class UnknownSideError(Waiting):
+    """There is a side that is newer than all that the record knows: most likely the tenant lives there."""
+
+    def __init__(self, what: str, record: str) -> None:
+        super().__init__(
+            ConditionType.PLACED,
+            Reason.MOVE_NOT_SUPPORTED,
+            f"{what} already, of which TenantRecord {record!r} knows nothing: it may be older than a move (restored "
+            "from a backup?). Nothing is touched: delete the record, so that it is made anew from what is there",
+            retry_after=30.0,
+        )
+
+
+def _opened(shared: SharedDatabase) -> Terminal:
+    return Terminal(
+        ConditionType.DATABASE_READY,
+        Reason.MOVE_FAILED,
+        f"database {shared.wanted.database!r} on {shared.where} has been opened already, so it is not emptied",
+    )
 
 
 class Arrival:
@@ -155,7 +196,9 @@ class Arrival:
         if self._move.cluster is None:
             return GOOD
         placed = self.placed()
-        if not self._move.cluster.exclusive:
+        if self._move.cluster.exclusive:
+            await hold(self._world, placed.target, placed.identity, kept=True)
+        else:
             await check_unclaimed(placed.target, placed.identity)
         hosts = await claim_hosts(self._tenant, placed, host_claims(self._world, placed))
         blueprint = blueprint_of(self._world, self._tenant, placed, hosts, shared, arriving=True)
@@ -179,18 +222,21 @@ class Arrival:
         """Begin with the new database again, if a copy that died has left something in it.
 
         Raises:
-            Halt: what stands in the way.
+            Halt: what stands in the way; Terminal where somebody may have written to it.
         """
         admin, wanted = shared.server.admin, shared.wanted
         try:
             state = await admin.inspect(wanted)
             claim = state.claim
             if claim is not None and is_own(claim, wanted):
+                if claim.state not in (CREATING, DROPPING):
+                    raise _opened(shared)
                 made = claim.state == CREATING and state.settled
                 if made:
                     await admin.lock_logins(wanted)  # ends the sessions of a restore whose operator has died
                 if not (made and await self._world.copier.is_empty(shared.server, wanted)):
-                    await mark_dropping(shared.server, wanted)
+                    if claim.state == CREATING and not await admin.mark(wanted, before=CREATING, after=DROPPING):
+                        raise _opened(shared)
                     await drop_database(shared.server, wanted)
         except DatabaseError as error:
             raise refused(error) from error

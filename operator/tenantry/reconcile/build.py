@@ -244,6 +244,8 @@ class Build:
                 await self._provisioning.provision(secrets.get(SECRET_DATABASE))
                 if not enabled:
                     await self._provisioning.lock()
+                    if self._placed.record.spec.move is not None:  # else it may still be empty
+                        await self._provisioning.keep()
         except Halt as trouble:
             return Outcome.of(trouble)
         return GOOD if enabled else LOGINS_LOCKED

@@ -7,7 +7,9 @@ import logging
 from dataclasses import dataclass
 from typing import Final
 
-from tenantry.api.resources import Ref
+from tenantry.api.move import MovePhase
+from tenantry.api.resources import TENANT_RECORDS, Ref
+from tenantry.api.tenantrecord import TenantRecord
 from tenantry.decide.halt import Halt
 from tenantry.ports.postgres import DatabaseError, WantedDatabase
 from tenantry.ports.servers import Copied, Server
@@ -19,6 +21,8 @@ logger = logging.getLogger(__name__)
 
 AT_ONCE: Final = 2
 """Copies under way: each is a dump, a restore, and all their bytes through this process."""
+LONGEST: Final = 24 * 3600
+"""Seconds; what a tenant's own indexes compute while they are filled can take for ever."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +30,18 @@ class Failed:
     """A copy that came to nothing, and why."""
 
     message: str
+
+
+def copies_of_others(world: World, record: TenantRecord) -> int:
+    """How many other tenants are stopped because their databases are copied, or about to be."""
+    records = (TenantRecord.model_validate(body) for body in world.live.all(TENANT_RECORDS))
+    return sum(is_copied(other) for other in records if other.name != record.name)
+
+
+def is_copied(record: TenantRecord) -> bool:
+    """Whether a tenant is stopped for a copy of its database."""
+    move = record.spec.move
+    return move is not None and move.database is not None and move.phase in (MovePhase.STOPPING, MovePhase.COPYING)
 
 
 class Copies:
@@ -62,8 +78,10 @@ class Copies:
 
     async def _run(self, arrival: Arrival, old: tuple[Server, WantedDatabase]) -> Copied | Failed:
         try:
-            async with self._slots:
+            async with self._slots, asyncio.timeout(LONGEST):
                 return await self._copy(arrival, old)
+        except TimeoutError:
+            return Failed(f"it took longer than {LONGEST // 3600} hours")
         except (Halt, DatabaseError) as error:
             return Failed(error.message)
         except Exception:

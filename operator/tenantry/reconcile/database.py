@@ -189,6 +189,19 @@ class DatabaseProvisioning:
         except DatabaseError as error:
             raise refused(error) from error
 
+    async def keep(self) -> None:
+        """Note that there is something in it, though nobody has logged in: what a move has copied.
+
+        Raises:
+            Waiting: ServerNotReady, DatabaseRefused.
+        """
+        try:
+            await self._shared.server.admin.mark(self._shared.wanted, before=CREATING, after=READY)
+        except DatabaseUnreachableError as error:
+            raise unreachable(self._shared, error) from error
+        except DatabaseError as error:
+            raise refused(error) from error
+
     def _check(self, state: DatabaseState, secret: Json | None) -> None:
         claim, wanted = state.claim, self._shared.wanted
         if claim is not None and not is_own(claim, wanted):

@@ -23,8 +23,8 @@ from tenantry.decide.move import Destination, Step
 from tenantry.decide.placement import means, place
 from tenantry.ports.kube import ConflictError, KubeError
 from tenantry.ports.servers import Copied
-from tenantry.reconcile.arriving import Arrival, pin_cluster, pin_server
-from tenantry.reconcile.copies import Copies, Failed
+from tenantry.reconcile.arriving import Arrival, UnknownSideError, pin_cluster, pin_server
+from tenantry.reconcile.copies import AT_ONCE, Copies, Failed, copies_of_others
 from tenantry.reconcile.exclusive import wants_own
 from tenantry.reconcile.leaving import seconds_since, stop_old_side
 from tenantry.reconcile.parking import ready_server, wanted_of
@@ -85,9 +85,13 @@ class Moving:
                     record = await swap(self._world, record, {"moveFailed": None})
                     return await self.advance(tenant, workspace, replace(placed, record=record), report)
                 case Step.ROLL_BACK:
-                    return await self._roll_back(tenant, placed, report, "it is not wanted any more", failed=False)
+                    return await self.take_back(tenant, placed, report, "it is not wanted any more", failed=False)
                 case _:
                     pass
+        except UnknownSideError as halt:
+            # It may live there: then what the record knows is of the past, and must not be opened beside it.
+            report.outcomes[ConditionType.PLACED] = Outcome.of(halt)
+            return None
         except (Terminal, Waiting) as halt:
             # What it has goes on being served and repaired where it is.
             report.outcomes[ConditionType.PLACED] = Outcome.of(halt)
@@ -112,10 +116,6 @@ class Moving:
         message = f"moved from {move.origin} to {move.destination}: nothing could be written for {seconds} s"
         self._tell(tenant, Reason.MOVED, message)
         self._world.wake.wake(Ref(TENANT_RECORDS, "", record.name))  # what was left has its time
-
-    async def take_back(self, tenant: Tenant, placed: Placed, report: Report, why: str) -> Placed:
-        """Roll back a move that can't go on and was not switched, its old side being open already."""
-        return await self._roll_back(tenant, placed, report, why)
 
     # --- whether -----------------------------------------------------------------------------------------------
     def _wanted(self, tenant: Tenant, workspace: Workspace, placed: Placed, approval: str | None) -> Destination:
@@ -210,6 +210,7 @@ class Moving:
             case MovePhase.COPYING:
                 return await self._copy(tenant, placed, report, arrival)
             case MovePhase.SWITCHED:
+                await self.forget(placed.record.name)
                 report.move = _status(move, MovePhase.SWITCHED)
                 told = f"it lives at {move.destination} now, and is being opened there"
                 report.outcomes[ConditionType.MOVE_PROGRESSING] = Outcome(True, Reason.MOVE_SWITCHED, told)
@@ -231,6 +232,13 @@ class Moving:
                 True, Reason.MOVE_PREPARING, told, retry_after=made.retry_after or RETRY
             )
             return placed
+        if move.database is not None and (others := copies_of_others(self._world, placed.record)) >= AT_ONCE:
+            report.move = _status(move, move.phase)
+            told = f"the new side at {move.destination} is there; {others} other tenants are being copied: it waits"
+            report.outcomes[ConditionType.MOVE_PROGRESSING] = Outcome(
+                True, Reason.MOVE_PREPARING, told, retry_after=COPY_RETRY
+            )
+            return placed
         change = {"phase": MovePhase.STOPPING.value, "writeStoppedAt": self._moment()}
         record = await swap(self._world, placed.record, {"move": change})
         self._tell(tenant, Reason.MOVE_STOPPING, "the new side is there: the old one is stopped")
@@ -249,11 +257,12 @@ class Moving:
             raise
         except (Terminal, Waiting, KubeError) as trouble:
             if seconds_since(move.write_stopped_at, self._world) > STOP_PATIENCE:
-                return await self._roll_back(tenant, placed, report, trouble.message)
+                return await self.take_back(tenant, placed, report, trouble.message)
             self._rest(report, placed, Reason.MOVE_STOPPING, f"the old side is being stopped: {trouble.message}", RETRY)
             return None
         if move.database is None:
             return await self._switch(tenant, placed, report, arrival)
+        await self._copies.stop(placed.record.name)  # whatever an earlier move has left is nothing of this one
         record = await swap(self._world, placed.record, {"move": {"phase": MovePhase.COPYING.value}})
         return await self._copy(tenant, replace(placed, record=record), report, arrival)
 
@@ -264,7 +273,7 @@ class Moving:
             logger.info("%s is copied and equal: %s", record.identity.tenant_id, found)
             return await self._switch(tenant, placed, report, arrival)
         if isinstance(found, Failed):
-            return await self._roll_back(tenant, placed, report, f"the copy failed: {found.message}")
+            return await self.take_back(tenant, placed, report, f"the copy failed: {found.message}")
         if not self._copies.under_way(record.name):
             try:
                 self._check_new_side(move, arrival)
@@ -308,13 +317,13 @@ class Moving:
         """A moment, for an answer may come late and the tenant is stopped already; then back to the old side."""
         now = self._world.clock.monotonic()
         if now - self._away_since.setdefault(placed.record.name, now) > AWAY_PATIENCE:
-            return await self._roll_back(tenant, placed, report, trouble)
+            return await self.take_back(tenant, placed, report, trouble)
         copying = _move_of(placed).phase == MovePhase.COPYING
         reason = Reason.MOVE_COPYING if copying else Reason.MOVE_STOPPING
         self._rest(report, placed, reason, f"the move waits for a moment: {trouble}", RETRY)
         return None
 
-    async def _roll_back(
+    async def take_back(
         self, tenant: Tenant, placed: Placed, report: Report, why: str, *, failed: bool = True
     ) -> Placed:
         """Nothing was written on the new side: the old one is all there is, and is opened again in this very pass."""

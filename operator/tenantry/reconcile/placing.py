@@ -201,6 +201,8 @@ class Placing:
             raise _database_moved(
                 f"spec.database.mode: {mixed.mode} is not {pinned.mode}, in which", pinned.mode, mixed.mode
             )
+        if record.spec.cluster.adopted:
+            check_mode(mixed.mode)
         database = self._pin_database(tenant, cluster, workspace, record.identity, mixed)
         change = {"database": database.model_dump(by_alias=True, mode="json"), **spec_change(tenant, record)}
         return await swap(self._world, record, change)
