@@ -132,6 +132,8 @@ class Reason(StrEnum):
     ORPHANED = "Orphaned"
     UNDELETED = "Undeleted"
     PURGED = "Purged"
+    SIDE_FORGOTTEN = "SideForgotten"
+    SIDE_NOT_FOUND = "SideNotFound"
     PURGE_BLOCKED = "PurgeBlocked"
     # dry run
     DRY_RUN = "DryRun"

@@ -11,6 +11,7 @@ from tenantry.api.resources import DATABASE_SERVERS, SECRETS, TENANT_RECORDS, Re
 from tenantry.api.tenantrecord import TenantRecord
 from tenantry.decide.conditions import GOOD, PENDING, Outcome
 from tenantry.decide.halt import Halt, Terminal, Waiting
+from tenantry.decide.move import repinned
 from tenantry.ports.kube import CredentialsRefusedError
 from tenantry.ports.postgres import DatabaseCredentialsError, DatabaseError, ServerFacts
 from tenantry.ports.servers import Server, ServerEndpoint
@@ -147,8 +148,8 @@ class DatabaseServerReconciler:
             )
         for body in self._world.live.all(TENANT_RECORDS):
             record = TenantRecord.model_validate(body)
-            if record.spec.database.server == spec.name and record.spec.database.id != facts.system_identifier:
-                await swap(self._world, record, {"database": {"id": facts.system_identifier}})
+            if change := repinned(record.spec, "database", spec.name, facts.system_identifier):
+                await swap(self._world, record, change)
 
     def _judge(self, name: str, server: Server | None, outcomes: dict[ConditionType, Outcome]) -> None:
         """Tell the connection; wake the tenants when that changes what they can do, or what their Secrets say."""

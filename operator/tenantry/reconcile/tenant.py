@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -11,10 +12,10 @@ from tenantry.api.names import TENANT_FINALIZER
 from tenantry.api.resources import TENANT_RECORDS, Ref
 from tenantry.api.tenant import Tenant
 from tenantry.decide.conditions import GOOD, PENDING, Outcome
-from tenantry.decide.halt import Halt, Terminal
+from tenantry.decide.halt import Halt, Terminal, Waiting
 from tenantry.decide.rollout import Health
 from tenantry.ports.kube import ConflictError, KubeError
-from tenantry.reconcile.applied import Hold, hold_of, note_applied, note_suspended
+from tenantry.reconcile.applied import Hold, hold_of, note_applied, note_suspended, own_record
 from tenantry.reconcile.build import Build
 from tenantry.reconcile.contention import LACKS_ROOM, ROOM, hosts_on
 from tenantry.reconcile.database import SharedDatabase, pinned_database
@@ -25,10 +26,11 @@ from tenantry.reconcile.memory import Memory
 from tenantry.reconcile.moving import Moving
 from tenantry.reconcile.placing import Placed, Placing
 from tenantry.reconcile.preview import preview
+from tenantry.reconcile.reopening import Having, Reopening
 from tenantry.reconcile.report import Report
 from tenantry.reconcile.result import Result
 from tenantry.reconcile.serving import blueprint_of, claim_hosts, host_claims
-from tenantry.reconcile.workspace import find_workspace
+from tenantry.reconcile.workspace import Workspace, find_workspace
 from tenantry.reconcile.world import World
 
 CONCERNS = (
@@ -67,7 +69,8 @@ class TenantReconciler:
         self._placing = Placing(world)
         self._moving = Moving(world)
         self._memory = memory
-        self._deletion = Deletion(world, memory)
+        self._reopening = Reopening(world, self._moving, self._open, self._unknown)
+        self._deletion = Deletion(world, memory, self._reopening)
         self._ingress = IngressReadiness(world.clock)
         self._verified: dict[str, Verified] = {}
 
@@ -102,8 +105,11 @@ class TenantReconciler:
             return await self._expire(current, expiry)
         left = hold is not None and hold.applied is None
         health: Health | None = Health.IDLE
-        if current.spec.suspend and hold is None:
-            await note_suspended(self._world, tenant)
+        suspended = SUSPENDED
+        if current.spec.suspend and not left:
+            suspended = await self._rest(current, report)
+            if hold is None:
+                await note_suspended(self._world, tenant)
         elif not current.spec.suspend and not left:
             await self.attempt(current, report)
             health = report.health
@@ -112,11 +118,27 @@ class TenantReconciler:
         if hold is not None and left:
             await report.write_left_alone(Reason.DRY_RUN, hold.why)
         elif current.spec.suspend:
-            await report.write_left_alone(Reason.SUSPENDED, SUSPENDED)
+            await report.write_left_alone(Reason.SUSPENDED, suspended)
         else:
             await report.write()
         self._judge(tenant.ref, report.revision or revision, health)
         return self._next(report, expiry)
+
+    def _unknown(self, tenant: Tenant) -> Report:
+        return Report(self._world, tenant, dict.fromkeys(CONCERNS, PENDING))
+
+    async def _rest(self, tenant: Tenant, report: Report) -> str:
+        """What is told of a suspended tenant; one that a move has stopped is opened before it is left as it is.
+
+        Raises:
+            ConflictError: it was opened, or somebody else wrote: look again at once.
+        """
+        try:
+            await self._reopening.reopen(tenant, own_record(self._world, tenant), "spec.suspend is true")
+        except Waiting as halt:
+            report.outcomes[halt.condition] = Outcome.of(halt)
+            return f"{SUSPENDED}; {halt.message}"
+        return SUSPENDED
 
     async def attempt(self, tenant: Tenant, report: Report) -> None:
         """Bring the tenant to where its spec wants it; what stops that is told in the report.
@@ -157,7 +179,7 @@ class TenantReconciler:
     async def _provision(self, tenant: Tenant, report: Report) -> None:
         world = self._world
         workspace = find_workspace(world, tenant.workspace)
-        placed = await self._placing.place(tenant, workspace)
+        placed = await self._place(tenant, workspace)
         report.placed(placed)
         if not tenant.has_finalizer:
             await self._add_finalizer(tenant)
@@ -171,10 +193,39 @@ class TenantReconciler:
         if here is None:
             return
         placed = here
+        await self._serve(tenant, placed, self._database(placed, workspace.labels), report)
+        if moving:
+            await self._moving.finish(tenant, placed, report)
+
+    async def _place(self, tenant: Tenant, workspace: Workspace) -> Placed:
+        """Where it is to be; what is refused now takes nothing from a tenant that was stopped for a move."""
+        try:
+            return await self._placing.place(tenant, workspace)
+        except (Terminal, Waiting) as halt:
+            try:
+                await self._reopening.reopen(tenant, own_record(self._world, tenant), halt.message)
+            except Waiting as trouble:
+                told = f"{halt.message}; {trouble.message}"
+                raise Waiting(halt.condition, halt.reason, told, retry_after=trouble.retry_after) from halt
+            raise
+
+    async def _open(self, tenant: Tenant, placed: Placed, having: Having, report: Report) -> None:
+        self._verified.pop(placed.record.name, None)  # it was at rest, whatever was seen of it before
+        await self._serve(tenant, placed, (having.shared, None), report, having.env)
+
+    async def _serve(
+        self,
+        tenant: Tenant,
+        placed: Placed,
+        database: tuple[SharedDatabase | None, Halt | None],
+        report: Report,
+        env: Mapping[str, str] | None = None,
+    ) -> None:
+        """One pass over all that the tenant has where it is placed."""
+        world, (shared, database_halt) = self._world, database
         claims = host_claims(world, placed)
         hosts = await claim_hosts(tenant, placed, claims)
-        shared, database_halt = self._database(placed, workspace.labels)
-        blueprint = blueprint_of(world, tenant, placed, hosts, shared)
+        blueprint = blueprint_of(world, tenant, placed, hosts, shared, env=env)
         report.serves(blueprint)
         build = Build(world, placed, blueprint, shared, tenant)
         verified = self._verified.get(placed.record.name)
@@ -199,8 +250,6 @@ class TenantReconciler:
                 world.contention.freed(hosts_on(placed.cluster.name), world.wake.wake)
         trouble = released if hosts.outcome.status is True else hosts.outcome
         report.outcomes[ConditionType.INGRESS_READY] = await self._ingress.outcome(placed.target, blueprint, trouble)
-        if moving:
-            await self._moving.finish(tenant, placed, report)
 
     def _database(self, placed: Placed, labels: dict[str, str]) -> tuple[SharedDatabase | None, Halt | None]:
         if placed.record.spec.database.mode != "Shared":

@@ -46,6 +46,7 @@ class TenantRecordReconciler:
         record = find_named(self._world, key)
         if record is None:
             return Result()
+        record = await self._left.forget(record)
         record, again = await self._left.look_after(record)
         if await self._has_tenant(record):
             return Result(requeue_after=again)
