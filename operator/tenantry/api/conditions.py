@@ -139,6 +139,17 @@ class Reason(StrEnum):
     ROTATION_PENDING = "RotationPending"
     ROTATION_NOT_APPLICABLE = "RotationNotApplicable"
     LOGIN_LOCKED = "LoginLocked"
+    # backups
+    STORE_NOT_FOUND = "StoreNotFound"
+    STORE_NOT_READY = "StoreNotReady"
+    STORE_SECRET_INVALID = "StoreSecretInvalid"
+    TENANT_NOT_FOUND = "TenantNotFound"
+    NO_DATABASE = "NoDatabase"
+    DUMP_IMPOSSIBLE = "DumpImpossible"
+    BACKUP_RUNNING = "BackupRunning"
+    BACKUP_COMPLETED = "BackupCompleted"
+    BACKUP_FAILED = "BackupFailed"
+    BACKUP_INTERRUPTED = "BackupInterrupted"
 
 
 class Condition(Model):

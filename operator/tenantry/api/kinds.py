@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from tenantry.api import cluster, databaseserver, tenant, tenantplan, tenantrecord
+from tenantry.api import backupstore, cluster, databaseserver, tenant, tenantbackup, tenantplan, tenantrecord
 from tenantry.api.base import Kind
 
 ALL_KINDS: Final[tuple[Kind, ...]] = (
@@ -12,5 +12,7 @@ ALL_KINDS: Final[tuple[Kind, ...]] = (
     tenantplan.KIND,
     cluster.KIND,
     databaseserver.KIND,
+    backupstore.KIND,
+    tenantbackup.KIND,
     tenantrecord.KIND,
 )

@@ -13,6 +13,8 @@ FIELD_MANAGER: Final = "tenantry"
 TENANT_FINALIZER: Final = f"{GROUP}/tenant"
 CLUSTER_FINALIZER: Final = f"{GROUP}/cluster"
 SERVER_FINALIZER: Final = f"{GROUP}/databaseserver"
+STORE_FINALIZER: Final = f"{GROUP}/backupstore"
+BACKUP_FINALIZER: Final = f"{GROUP}/tenantbackup"
 
 SYSTEM_NAMESPACE: Final = "tenantry-system"
 """Where claims live on every target, and the operator's default namespace on the management cluster."""
