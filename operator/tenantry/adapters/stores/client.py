@@ -31,9 +31,11 @@ if TYPE_CHECKING:
 PART_BYTES: Final = 16 * 1024 * 1024
 """An upload has at most 10,000 parts: a backup at most 160 GB."""
 PARTS_AT_ONCE: Final = 2
-RANGE_BYTES: Final = 8 * 1024 * 1024
+READ_BYTES: Final = 1024 * 1024
 REQUEST_SECONDS: Final = 60
 """One request with its body: a part takes that long at 2 Mbit/s."""
+READ_SECONDS: Final = 24 * 3600
+"""One object from its beginning to its end. Whoever reads it looks whether anything comes."""
 RETRY_SECONDS: Final = 60
 ABORT_SECONDS: Final = 10.0
 
@@ -48,14 +50,15 @@ class ObstoreStores:
     def open(self, location: StoreLocation) -> ObstoreStore:
         """See `ObjectStores`."""
         with _translated():
-            return ObstoreStore(_client(location))
+            return ObstoreStore(_client(location, REQUEST_SECONDS), _client(location, READ_SECONDS))
 
 
 class ObstoreStore:
     """Implements `tenantry.ports_backup.ObjectStore`."""
 
-    def __init__(self, store: AnyStore) -> None:
+    def __init__(self, store: AnyStore, reading: AnyStore) -> None:
         self._store = store
+        self._reading = reading
 
     async def put_stream(self, key: str, chunks: AsyncIterator[bytes]) -> None:
         """See `ObjectStore`."""
@@ -87,23 +90,16 @@ class ObstoreStore:
             await obstore.put_async(self._store, key, body, use_multipart=False)
 
     async def read(self, key: str) -> AsyncIterator[bytes]:
-        """See `ObjectStore`. In ranges, so that no request outlives its time-out; a change meanwhile is an error."""
+        """See `ObjectStore`. In one request: not all stores that call themselves compatible know ranges."""
         with _translated():
-            meta = await obstore.head_async(self._store, key)
-        at, size = 0, meta["size"]
-        while at < size:
+            answer = await obstore.get_async(self._reading, key)
+            pieces = aiter(answer.stream(min_chunk_size=READ_BYTES))
+        while True:
             with _translated():
-                answer = await obstore.get_async(
-                    self._store,
-                    key,
-                    options={"range": (at, min(at + RANGE_BYTES, size)), "if_match": meta["e_tag"]}
-                    if meta["e_tag"]
-                    else {"range": (at, min(at + RANGE_BYTES, size))},
-                )
-                piece = bytes(await answer.bytes_async())
-            if not piece:
-                raise StoreError("the object ended before its size")
-            at += len(piece)
+                try:
+                    piece = bytes(await anext(pieces))
+                except StopAsyncIteration:
+                    return
             yield piece
 
     async def get(self, key: str, *, most: int) -> bytes:
@@ -177,11 +173,11 @@ def _retrieve(upload: asyncio.Future[Any]) -> None:
         upload.exception()
 
 
-def _client(location: StoreLocation) -> AnyStore:
+def _client(location: StoreLocation, seconds: int) -> AnyStore:
     parts = urlsplit(location.url)
     prefix = parts.path.strip("/") or None
     options: ClientConfig = {
-        "timeout": timedelta(seconds=REQUEST_SECONDS),
+        "timeout": timedelta(seconds=seconds),
         "connect_timeout": timedelta(seconds=5),
         "allow_http": location.endpoint.startswith("http://"),
     }
