@@ -120,6 +120,9 @@ class Sealer(Protocol):
     def key_of(self, identity: str) -> AgeKey:
         """The pair of a private key. Raises SealError if it is none."""
 
+    def check(self, recipients: Sequence[str]) -> None:
+        """That these are public keys. Raises SealError."""
+
     def seal(self, chunks: AsyncIterator[bytes], recipients: Sequence[str]) -> AsyncIterator[bytes]:
         """Encrypt. An error of `chunks` is raised as it is."""
 

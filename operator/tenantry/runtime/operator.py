@@ -19,17 +19,33 @@ from tenantry.adapters.kube.events import EventWriter
 from tenantry.adapters.kube.management import management_client
 from tenantry.adapters.kube.targets import TargetPool
 from tenantry.adapters.postgres.copying import PostgresCopier
+from tenantry.adapters.postgres.dumping import PostgresDumper
 from tenantry.adapters.postgres.own import TunnelledServers
 from tenantry.adapters.postgres.servers import ServerPool
-from tenantry.api.resources import CLUSTERS, DATABASE_SERVERS, TENANT_PLANS, TENANT_RECORDS, TENANTS, Ref, Resource
+from tenantry.adapters.stores.client import ObstoreStores
+from tenantry.adapters.stores.sealing import AgeSealer
+from tenantry.api.resources import (
+    BACKUP_STORES,
+    CLUSTERS,
+    DATABASE_SERVERS,
+    TENANT_BACKUPS,
+    TENANT_PLANS,
+    TENANT_RECORDS,
+    TENANTS,
+    Ref,
+    Resource,
+)
 from tenantry.ports import ConflictError, Json, KubeError
+from tenantry.reconcile.backupstore import BackupStoreReconciler
 from tenantry.reconcile.cluster import ClusterReconciler
 from tenantry.reconcile.databaseserver import DatabaseServerReconciler
 from tenantry.reconcile.identity import management_id
 from tenantry.reconcile.ledger import Ledger
 from tenantry.reconcile.memory import Memory
+from tenantry.reconcile.openstores import BackupKit
 from tenantry.reconcile.result import Result
 from tenantry.reconcile.tenant import TenantReconciler
+from tenantry.reconcile.tenantbackup import TenantBackupReconciler
 from tenantry.reconcile.tenantplan import TenantPlanReconciler
 from tenantry.reconcile.tenantrecord import TenantRecordReconciler
 from tenantry.reconcile.world import Settings, World
@@ -229,7 +245,7 @@ class Operator:
             except Exception:  # one object must not keep the operator from starting
                 logger.exception("%s could not be looked at before the start", key)  # it must not hold up the others
 
-        for resource in (DATABASE_SERVERS, CLUSTERS):
+        for resource in (DATABASE_SERVERS, CLUSTERS, BACKUP_STORES):
             keys = [Ref(resource, "", body["metadata"]["name"]) for body in cache.all(resource)]
             await asyncio.gather(*(visit(key) for key in keys))
 
@@ -320,12 +336,15 @@ def _tenant(key: Ref) -> Ref | None:
 
 def _reconcilers(world: World) -> dict[Resource, Reconcile]:
     memory = Memory(world)
+    kit = BackupKit(ObstoreStores(), AgeSealer(), PostgresDumper(), worker=_new_id())
     return {
         TENANTS: TenantReconciler(world, memory).reconcile,
         TENANT_RECORDS: TenantRecordReconciler(world, memory).reconcile,
         TENANT_PLANS: TenantPlanReconciler(world).reconcile,
         CLUSTERS: ClusterReconciler(world).reconcile,
         DATABASE_SERVERS: DatabaseServerReconciler(world).reconcile,
+        BACKUP_STORES: BackupStoreReconciler(world, kit).reconcile,
+        TENANT_BACKUPS: TenantBackupReconciler(world, kit).reconcile,
     }
 
 

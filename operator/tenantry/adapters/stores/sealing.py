@@ -31,6 +31,11 @@ class AgeSealer:
         """See `Sealer`."""
         return AgeKey(str(_identity(identity).to_public()), identity)
 
+    def check(self, recipients: Sequence[str]) -> None:
+        """See `Sealer`."""
+        for each in recipients:
+            _recipient(each)
+
     def seal(self, chunks: AsyncIterator[bytes], recipients: Sequence[str]) -> AsyncIterator[bytes]:
         """See `Sealer`."""
         public = [_recipient(each) for each in recipients]
