@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import datetime
 from typing import Final
 
@@ -47,6 +48,7 @@ class TenantBackupReconciler:
         self._kit = kit
         self._runs = Backups(world, kit)
         self._recovering: dict[Ref, float] = {}
+        self._beginning = asyncio.Lock()
 
     async def reconcile(self, key: Ref) -> Result:
         """One pass over one TenantBackup."""
@@ -63,7 +65,8 @@ class TenantBackupReconciler:
         seen = Seen(backup.status.phase, self._runs.under_way(key), parse_time(backup.status.expires_at))
         match next_step(seen, now):
             case Step.BEGIN:
-                return await self._begin(key, backup)
+                async with self._beginning:  # between the look for room and the taking of it, nobody else looks
+                    return await self._begin(key, backup)
             case Step.WATCH:
                 return await self._watch(key, backup)
             case Step.RECOVER:

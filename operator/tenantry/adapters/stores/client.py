@@ -224,11 +224,21 @@ def _error_of(error: Exception) -> Exception:
         case exceptions.PermissionDeniedError() | exceptions.UnauthenticatedError():
             return StoreCredentialsError(_told(error, "it lets nobody in"))
         case exceptions.GenericError():
-            return StoreUnreachableError(_told(error, "it did not answer"))
+            return _refused(error)
         case exceptions.BaseError() | OSError() | ValueError():
             return StoreError(_told(error, type(error).__name__))
         case _:
             return error
+
+
+def _refused(error: Exception) -> StoreError:
+    """By the status, for some requests' answers have no error of their own."""
+    status = _STATUS.search(str(error))
+    told = _told(error, "it did not answer")
+    if status is None or not status[1].startswith("4"):
+        return StoreUnreachableError(told)
+    kinds = {"401": StoreCredentialsError, "403": StoreCredentialsError, "404": ObjectMissingError}
+    return kinds.get(status[1][:3], StoreError)(told)
 
 
 def _told(error: Exception, otherwise: str) -> str:
