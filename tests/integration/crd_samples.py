@@ -29,6 +29,8 @@ MINIMAL: Final[dict[str, Json]] = {
     "TenantPlan": {},
     "Cluster": {"domain": "example.com"},
     "DatabaseServer": {"host": "db.example.com", "adminSecretRef": {"name": "admin"}, "sslMode": "disable"},
+    "BackupStore": {"url": "s3://backups", "signingSecretRef": {"name": "signing"}},
+    "TenantBackup": {"source": {"tenant": {"name": "acme"}}, "store": "s"},
     "TenantRecord": {
         "managementId": "m", "workspace": "w", "workspaceUid": "u", "tenant": "t", "tenantUid": "u",
         "cluster": {"name": "c", "id": "i", "namespace": "n"}, "database": {"mode": "None"},
@@ -85,6 +87,11 @@ CHOICES: Final[dict[str, Any]] = {
     "TenantRecord.spec.lastSpec": {"plan": "basic"},
     "Cluster.spec.ingress.tls.controllerDefault": _OMITTED,
     "DatabaseServer.spec.sslMode": "verify-full",
+    "BackupStore.spec.url": f"s3://backups/{'p' * 499}",
+    "BackupStore.spec.endpoint": "https://s3.example.com",
+    "BackupStore.spec.encryption.recipients[]": f"age1{'q' * 58}",
+    "TenantBackup.spec.verify": "Read",
+    "TenantBackup.spec.ttl": f"{'0' * 30}1h",
     "*.spec.allowedWorkspaces.from": "Selector",
 }
 """What the largest spec says where the rules leave no choice; a path may start with `*` for any kind."""

@@ -59,7 +59,8 @@ def cases() -> Iterator[Case]:
     yield from cluster_cases()
     yield Case("DatabaseServer", "spec.caSecretRef", CA, {"sslMode": None}, {"sslMode": "require"})
     yield Case("DatabaseServer", "spec.caSecretRef", CA, {"sslMode": "verify-ca"}, {"caSecretRef": {"name": "ca"}})
-    for kind in ("TenantPlan", "Cluster", "DatabaseServer"):
+    yield from backup_cases()
+    for kind in ("TenantPlan", "Cluster", "DatabaseServer", "BackupStore"):
         labels = "spec.allowedWorkspaces.selector.matchLabels"
         selected = allowed(from_="Selector", selector={"matchLabels": {"a": "b"}})
         too_long = allowed(from_="Selector", selector={"matchLabels": {"k" * 318: "b"}})
@@ -67,6 +68,26 @@ def cases() -> Iterator[Case]:
         yield Case(kind, "spec.allowedWorkspaces.selector", SELECTOR, allowed(selector={}), allowed(from_="All"))
         yield Case(kind, "spec.allowedWorkspaces.selector", SELECTOR, allowed(from_="All", selector={}), allowed())
         yield Case(kind, labels, LABEL_KEY, too_long, selected)
+
+
+def backup_cases() -> Iterator[Case]:
+    def case(field: str, message: str, refused: Json, accepted: Json) -> Case:
+        return Case("BackupStore", f"spec.{field}", message, refused, accepted)
+
+    folder, bucket = {"url": "file:///backups"}, {"url": "gs://backups"}
+    compatible, key = {"endpoint": "https://s3.example.com"}, {"credentialsSecretRef": {"name": "c"}}
+    with_endpoint = "endpoint goes with s3:// and az:// only; leave it out"
+    yield case("endpoint", with_endpoint, {**bucket, **compatible}, compatible)
+    yield case("endpoint", with_endpoint, {**folder, **compatible}, {"url": "az://backups", **compatible})
+    with_region = "region goes with s3:// only; leave it out"
+    yield case("region", with_region, {**bucket, "region": "eu-1"}, {"region": "eu-1"})
+    no_credentials = "a folder has no credentials; leave credentialsSecretRef out"
+    yield case("credentialsSecretRef", no_credentials, {**folder, **key}, {**bucket, **key})
+    keys = "set recipients, or secretRef, or both"
+    yield case("encryption", keys, {"encryption": {}}, {"encryption": {"secretRef": {"name": "age"}}})
+    yield case("encryption", keys, {"encryption": {"recipients": []}}, {"encryption": {"recipients": [RECIPIENT]}})
+    restore = "verify: Restore is not supported yet: use Read"
+    yield Case("TenantBackup", "spec.verify", restore, {"verify": "Restore"}, {"verify": "Read"})
 
 
 def tenant_cases() -> Iterator[Case]:
@@ -252,6 +273,11 @@ class Change:
         return f"{self.kind}.{self.field}"
 
 
+RECIPIENT: Final = f"age1{'q' * 58}"
+STORE_URL: Final = ("BackupStore", "spec.url", "url can't be changed: make another BackupStore")
+ONCE: Final = ("TenantBackup", "spec", "a backup can't be changed: make another TenantBackup")
+TESTED_ELSEWHERE: Final = {("TenantBackup", "status.phase", "a backup's phase only goes forward")}
+"""In test_tenant_backup.py: it is about statuses."""
 EPHEMERAL: Final = (
     "Tenant", "spec.ephemeral", "ephemeral can't be changed after creation: say it when you create the tenant",
 )  # fmt: skip
@@ -285,6 +311,9 @@ CHANGES: Final = (
     Change(*STORAGE, stored=OWN, refused={"database": {"dedicated": {"storage": {"size": "9Gi"}}}}, accepted=LARGE),
     Change(*KUBECONFIG, stored=SECRET, refused={"kubeconfigSecretRef": None}, accepted=OTHER_SECRET),
     Change(*KUBECONFIG, stored={}, refused=SECRET, accepted={"unschedulable": True}),
+    Change(*STORE_URL, stored={}, refused={"url": "s3://others"}, accepted={"description": "new"}),
+    Change(*ONCE, stored={}, refused={"store": "other"}, accepted={}),
+    Change(*ONCE, stored={"ttl": "1h"}, refused={"ttl": None}, accepted={}),
 )  # fmt: skip
 
 
@@ -341,7 +370,7 @@ def test_what_is_said_at_creation_can_be_neither_changed_nor_removed_nor_added(
 def test_no_rule_of_any_kind_is_without_a_test() -> None:
     tested = {(case.kind, case.field, case.message) for case in ALL_CASES}
     tested |= {(change.kind, change.field, change.message) for change in CHANGES}
-    tested |= {("Tenant", "metadata.name", message) for message in NAMES}
+    tested |= {("Tenant", "metadata.name", message) for message in NAMES} | TESTED_ELSEWHERE
     there = {(name, *rule) for name, kind in KINDS.items() for rule in rules_of(root_schema(kind), "")}
     assert there == tested
 
