@@ -89,6 +89,12 @@ class ObjectStore(Protocol):
     async def delete(self, key: str) -> None:
         """Remove an object; no error if it is not there."""
 
+    async def abort_uploads(self, prefix: str) -> int:
+        """Abort what dead processes have begun to write below a prefix that ends with a slash; how many there were.
+
+        Nothing is done where the store can't tell.
+        """
+
 
 class ObjectStores(Protocol):
     """Makes clients of stores."""

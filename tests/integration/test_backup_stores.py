@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -151,6 +153,48 @@ async def nothing_is_left(place: Place) -> None:
         assert place.server.open_uploads() == 0
     if place.folder is not None:
         assert [path for path in place.folder.rglob("*") if path.is_file()] == []
+
+
+WRITER = """
+import asyncio, os, sys
+from tenantry.adapters.stores.client import PART_BYTES, ObstoreStores
+from tenantry.ports_backup import StoreLocation
+
+async def endless():
+    for _ in range(3):
+        yield os.urandom(PART_BYTES)
+    print("begun", flush=True)
+    await asyncio.Event().wait()
+
+url, endpoint, key, secret = sys.argv[1:]
+credentials = {"accessKeyId": key, "secretAccessKey": secret} if key else {}
+store = ObstoreStores().open(StoreLocation(url, endpoint, credentials=credentials))
+asyncio.run(store.put_stream("x/dump", endless()))
+"""
+
+
+@pytest.mark.parametrize("place", [MINISTACK, "folder"], indirect=True)
+async def test_what_a_killed_process_left_half_written_can_be_aborted(place: Place) -> None:
+    location = place.location
+    values = [location.credentials.get(name, "") for name in ("accessKeyId", "secretAccessKey")]
+    command = [sys.executable, "-c", WRITER, location.url, location.endpoint, *values]
+    writer = await asyncio.create_subprocess_exec(*command, stdout=subprocess.PIPE)
+    assert writer.stdout is not None
+    assert await writer.stdout.readline() == b"begun\n"
+    writer.kill()
+    await writer.wait()
+    assert await place.store.abort_uploads("y/") == 0
+    assert await place.store.abort_uploads("x/") == 1
+    await nothing_is_left(place)
+    assert await place.store.abort_uploads("x/") == 0
+
+
+@pytest.mark.parametrize("place", [RCLONE], indirect=True)
+async def test_a_store_that_checks_signatures_takes_those_of_our_own(place: Place) -> None:
+    assert await place.store.abort_uploads("x/") == 0
+    wrong = replace(place.location, credentials={**place.location.credentials, "secretAccessKey": "wrong"})
+    with pytest.raises(StoreCredentialsError):
+        await ObstoreStores().open(wrong).abort_uploads("x/")
 
 
 @pytest.mark.parametrize("place", [RCLONE], indirect=True)

@@ -24,6 +24,7 @@ EITHER_PLACEMENT: Final = "name either a cluster, or a region and an environment
 SUBJECTS: Final = "subjects can't start with system: (Kubernetes' own users and groups); name the person or group"
 SELECTOR: Final = "selector must be set with from: Selector, and with nothing else"
 EITHER_TLS: Final = "set either clusterIssuer or controllerDefault: true"
+RECIPIENT: Final = f"age1{'q' * 58}"
 CA: Final = "caSecretRef must be set with sslMode verify-ca or verify-full"
 
 
@@ -273,7 +274,6 @@ class Change:
         return f"{self.kind}.{self.field}"
 
 
-RECIPIENT: Final = f"age1{'q' * 58}"
 STORE_URL: Final = ("BackupStore", "spec.url", "url can't be changed: make another BackupStore")
 ONCE: Final = ("TenantBackup", "spec", "a backup can't be changed: make another TenantBackup")
 TESTED_ELSEWHERE: Final = {("TenantBackup", "status.phase", "a backup's phase only goes forward")}

@@ -140,7 +140,7 @@ def test_a_backup_of_an_operator_that_is_killed_fails_when_it_is_back_and_the_ne
     assert status["phase"] == "Failed"
     assert status["conditions"][0]["reason"] == "BackupInterrupted"
     wait_until(lambda: scene.roles() == [], 10, "the role of the dump is gone")
-    assert scene.keys() == set()
+    assert (scene.keys(), scene.store.open_uploads()) == (set(), 0)
     following = scene.wait(scene.begin(), "Completed", "Failed")
     assert following["phase"] == "Completed"
     asyncio.run(scene.kept.manifest(following["objectKey"]))
@@ -164,6 +164,7 @@ def test_an_operator_that_is_killed_at_any_moment_never_leaves_a_false_or_an_end
             assert manifest.rows["public.big"] == 400000
             good |= {f"{manifest.path}/manifest.json", f"{manifest.path}/{manifest.database.name}"}
     assert scene.keys() - before == good
+    assert scene.store.open_uploads() == 0
 
 
 @pytest.mark.timeout(300)

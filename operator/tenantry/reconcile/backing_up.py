@@ -181,12 +181,13 @@ async def clean(store: ObjectStore, path: str) -> bool:
 
 
 async def remove(store: ObjectStore, path: str) -> None:
-    """Remove all objects of a backup, its manifest first: without one it is no backup any more.
+    """Remove all objects of a backup, and what is half written: its manifest first, without one it is no backup.
 
     Raises:
         StoreError: the store refused.
     """
     await store.delete(f"{path}/{MANIFEST}")
+    await store.abort_uploads(f"{path}/")
     for each in await store.list(f"{path}/", most=100):
         await store.delete(each.key)
 

@@ -15,6 +15,7 @@ import obstore
 from obstore import exceptions
 from obstore.store import AzureStore, GCSStore, LocalStore, S3Store
 
+from tenantry.adapters.stores import uploads
 from tenantry.ports_backup import (
     ObjectMissingError,
     StoreCredentialsError,
@@ -50,13 +51,14 @@ class ObstoreStores:
     def open(self, location: StoreLocation) -> ObstoreStore:
         """See `ObjectStores`."""
         with _translated():
-            return ObstoreStore(_client(location, REQUEST_SECONDS), _client(location, READ_SECONDS))
+            return ObstoreStore(location, _client(location, REQUEST_SECONDS), _client(location, READ_SECONDS))
 
 
 class ObstoreStore:
     """Implements `tenantry.ports_backup.ObjectStore`."""
 
-    def __init__(self, store: AnyStore, reading: AnyStore) -> None:
+    def __init__(self, location: StoreLocation, store: AnyStore, reading: AnyStore) -> None:
+        self._location = location
         self._store = store
         self._reading = reading
 
@@ -124,6 +126,11 @@ class ObstoreStore:
         """See `ObjectStore`."""
         with suppress(ObjectMissingError), _translated():
             await obstore.delete_async(self._store, key)
+
+    async def abort_uploads(self, prefix: str) -> int:
+        """See `ObjectStore`."""
+        with _translated():
+            return await uploads.abort_uploads(self._location, prefix)
 
 
 class _Feed:
