@@ -120,7 +120,8 @@ def _largest(schema: Json, path: str, index: int) -> Any:
         return schema["enum"][index % len(schema["enum"])]
     if "maxLength" in schema:
         return text(schema["maxLength"], schema.get("pattern", ""), path, index)
-    return schema.get("default", schema.get("maximum", False if schema.get("type") == "boolean" else 1))
+    least = False if schema.get("type") == "boolean" else schema.get("minimum", 1)
+    return schema.get("default", schema.get("maximum", least))
 
 
 def _largest_object(schema: Json, path: str, index: int) -> Json:
