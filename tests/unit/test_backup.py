@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.unit.strategies import calmly
 
 from tenantry.api.tenantbackup import BackupPhase
 from tenantry.decide.backup import Seen, Step, expiry, goes_forward, next_step
@@ -16,6 +17,7 @@ PHASES = st.sampled_from(list(BackupPhase))
 TIMES = st.none() | st.datetimes(timezones=st.just(UTC))
 
 
+@calmly
 @given(PHASES, PHASES)
 def test_no_phase_is_ever_come_back_to(one: BackupPhase, two: BackupPhase) -> None:
     if one != two:
@@ -24,11 +26,13 @@ def test_no_phase_is_ever_come_back_to(one: BackupPhase, two: BackupPhase) -> No
     assert goes_forward(None, one)
 
 
+@calmly
 @given(st.sampled_from(ENDS), PHASES)
 def test_nothing_follows_an_end(end: BackupPhase, phase: BackupPhase) -> None:
     assert goes_forward(end, phase) == (end == phase)
 
 
+@calmly
 @given(st.none() | PHASES, st.booleans(), TIMES)
 def test_a_run_is_begun_only_where_none_was_ever_begun(
     phase: BackupPhase | None, here: bool, expires_at: datetime | None
@@ -37,6 +41,7 @@ def test_a_run_is_begun_only_where_none_was_ever_begun(
     assert begun == (phase in (None, BackupPhase.PENDING) and not here)
 
 
+@calmly
 @given(st.sampled_from([BackupPhase.RUNNING, BackupPhase.VERIFYING]), st.booleans(), TIMES)
 def test_a_run_that_nobody_here_works_on_is_looked_into(
     phase: BackupPhase, here: bool, expires_at: datetime | None
@@ -44,6 +49,7 @@ def test_a_run_that_nobody_here_works_on_is_looked_into(
     assert next_step(Seen(phase, here, expires_at), NOW) == (Step.WATCH if here else Step.RECOVER)
 
 
+@calmly
 @given(st.none() | PHASES, st.booleans(), TIMES)
 def test_only_what_has_ended_and_is_due_expires(
     phase: BackupPhase | None, here: bool, expires_at: datetime | None

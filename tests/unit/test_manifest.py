@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.unit.strategies import labels
+from tests.unit.strategies import calmly, labels
 
 from tenantry.api.identity import TenantIdentity
 from tenantry.desired.manifest import (
@@ -49,11 +49,13 @@ def manifests(draw: st.DrawFn) -> Manifest:
     )
 
 
+@calmly
 @given(manifests(), st.text(min_size=32, max_size=40, alphabet=st.characters(codec="utf-8")))
 def test_what_was_encoded_is_decoded_at_its_path_with_its_key(manifest: Manifest, key: str) -> None:
     assert decode(encode(manifest, key), manifest.path, key) == manifest
 
 
+@calmly
 @given(manifests(), manifests())
 def test_a_manifest_is_believed_nowhere_but_at_its_own_path(manifest: Manifest, other: Manifest) -> None:
     if manifest.path != other.path:
@@ -61,12 +63,14 @@ def test_a_manifest_is_believed_nowhere_but_at_its_own_path(manifest: Manifest, 
             decode(encode(manifest, KEY), other.path, KEY)
 
 
+@calmly
 @given(manifests())
 def test_a_manifest_of_another_key_is_not_believed(manifest: Manifest) -> None:
     with pytest.raises(ManifestError, match="signature"):
         decode(encode(manifest, KEY), manifest.path, KEY + "x")
 
 
+@calmly
 @given(manifests(), st.data())
 def test_a_manifest_that_was_changed_anywhere_is_not_believed(manifest: Manifest, data: st.DataObject) -> None:
     body = json.loads(encode(manifest, KEY))
@@ -95,12 +99,14 @@ def test_what_is_no_manifest_is_refused_with_its_reason(data: bytes, why: str) -
         decode(data, "a/b", KEY)
 
 
+@calmly
 @given(manifests())
 def test_a_key_that_is_too_short_signs_nothing(manifest: Manifest) -> None:
     with pytest.raises(ManifestError, match="at least 32"):
         encode(manifest, "k" * 31)
 
 
+@calmly
 @given(manifests(), st.text(max_size=30))
 def test_a_path_is_made_of_ids_of_runs_only(manifest: Manifest, run: str) -> None:
     assert backup_path(manifest.identity, manifest.run).startswith(f"{tenant_path(manifest.identity)}/")
@@ -108,6 +114,7 @@ def test_a_path_is_made_of_ids_of_runs_only(manifest: Manifest, run: str) -> Non
         backup_path(manifest.identity, f"{run}/../{manifest.run}")
 
 
+@calmly
 @given(manifests(), st.integers(10, 20))
 def test_another_incarnation_has_another_path(manifest: Manifest, incarnation: int) -> None:
     again = replace(manifest.identity, incarnation=incarnation)

@@ -7,6 +7,7 @@ from zoneinfo import ZoneInfo
 
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.unit.strategies import calmly
 
 from tenantry.decide.retention import Candidate, Retention, kept
 
@@ -32,6 +33,7 @@ def own(candidates: list[Candidate], incarnation: int) -> list[Candidate]:
     return sorted(mine, key=lambda each: (each.completed_at or START, each.name), reverse=True)
 
 
+@calmly
 @given(histories(), RETENTIONS, st.integers(1, 3))
 def test_the_last_verified_one_is_always_kept(
     candidates: list[Candidate], retention: Retention, incarnation: int
@@ -41,6 +43,7 @@ def test_the_last_verified_one_is_always_kept(
     assert stays.issuperset(verified[:1])
 
 
+@calmly
 @given(histories(), RETENTIONS, st.integers(1, 3))
 def test_other_incarnations_and_what_has_not_completed_are_never_touched(
     candidates: list[Candidate], retention: Retention, incarnation: int
@@ -50,6 +53,7 @@ def test_other_incarnations_and_what_has_not_completed_are_never_touched(
     assert {each.name for each in candidates} - stays <= decided
 
 
+@calmly
 @given(histories(), st.integers(0, 10), st.integers(1, 3))
 def test_the_newest_are_kept_by_number(candidates: list[Candidate], count: int, incarnation: int) -> None:
     stays = kept(candidates, Retention(last=count), UTC, incarnation)
@@ -58,12 +62,14 @@ def test_the_newest_are_kept_by_number(candidates: list[Candidate], count: int, 
     assert stays & {each.name for each in mine} == {*(each.name for each in mine[:count]), *last_verified}
 
 
+@calmly
 @given(histories(), RETENTIONS, st.integers(1, 3))
 def test_more_is_never_less(candidates: list[Candidate], retention: Retention, incarnation: int) -> None:
     more = Retention(*(None if getattr(retention, f) is None else getattr(retention, f) + 1 for f in FIELDS))
     assert kept(candidates, retention, BERLIN, incarnation) <= kept(candidates, more, BERLIN, incarnation)
 
 
+@calmly
 @given(histories(), RETENTIONS, st.integers(1, 3))
 def test_what_was_kept_is_kept_again(candidates: list[Candidate], retention: Retention, incarnation: int) -> None:
     stays = kept(candidates, retention, BERLIN, incarnation)
@@ -71,11 +77,13 @@ def test_what_was_kept_is_kept_again(candidates: list[Candidate], retention: Ret
     assert kept(left, retention, BERLIN, incarnation) == stays
 
 
+@calmly
 @given(histories(), st.integers(1, 3))
 def test_without_a_retention_all_is_kept(candidates: list[Candidate], incarnation: int) -> None:
     assert kept(candidates, Retention(), UTC, incarnation) == {each.name for each in candidates}
 
 
+@calmly
 @given(histories(), st.integers(0, 5), st.integers(1, 3))
 def test_a_daily_one_is_the_newest_of_its_day_where_the_schedule_is(
     candidates: list[Candidate], count: int, incarnation: int

@@ -8,6 +8,7 @@ from zoneinfo import ZoneInfo
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.unit.strategies import calmly
 
 from tenantry.decide.schedule import ScheduleError, due, jitter, missed_slot, next_after, parse
 
@@ -75,6 +76,7 @@ def test_what_is_no_schedule_is_refused_with_its_reason(text: str, why: str) -> 
         parse(text)
 
 
+@calmly
 @given(SCHEDULES, MOMENTS, ZONES)
 def test_the_next_slot_is_later_and_fits_and_none_is_between(text: str, after: datetime, zone: ZoneInfo) -> None:
     schedule = parse(text)
@@ -91,6 +93,7 @@ def test_the_next_slot_is_later_and_fits_and_none_is_between(text: str, after: d
     assert next_after(schedule, middle, zone) == found
 
 
+@calmly
 @given(SCHEDULES, MOMENTS, st.timedeltas(timedelta(), timedelta(days=40)), ZONES)
 def test_however_many_slots_were_missed_one_is_made_up_for(
     text: str, last: datetime, gone: timedelta, zone: ZoneInfo
@@ -108,6 +111,7 @@ def test_however_many_slots_were_missed_one_is_made_up_for(
     assert missed_slot(schedule, slot, now, zone) is None, "it is run once"
 
 
+@calmly
 @given(SCHEDULES, MOMENTS, st.timedeltas(timedelta(), timedelta(hours=1)), ZONES)
 def test_a_delayed_slot_is_run_after_its_delay_and_looked_for_then(
     text: str, now: datetime, delay: timedelta, zone: ZoneInfo
@@ -122,6 +126,7 @@ def test_a_delayed_slot_is_run_after_its_delay_and_looked_for_then(
     assert again + delay <= coming
 
 
+@calmly
 @given(st.text(min_size=8, max_size=8), st.timedeltas(timedelta(seconds=1), timedelta(hours=2)))
 def test_a_tenants_delay_is_always_the_same_and_within_the_spread(tenant_hash: str, spread: timedelta) -> None:
     found = jitter(tenant_hash, spread)
