@@ -8,6 +8,7 @@ MAKEFLAGS += --no-builtin-rules --no-print-directory
 BIN := .venv/bin
 RUN := $(BIN)/python -m
 TENANTS ?= 300
+EXAMPLES ?= 20
 # At least three test processes, for most tests wait for servers; at most eight, for all share the same servers.
 WORKERS ?= $(shell n=$$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2); echo $$(( n < 3 ? 3 : n > 8 ? 8 : n )))
 # More arguments for pytest: make test ARGS="-k deletion"
@@ -22,7 +23,7 @@ help: ## Say what there is
 	@awk 'BEGIN { FS = ":.*## " } \
 	  /^##@/ { printf "\n%s\n", substr($$0, 5) } \
 	  /^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
-	@printf '\nSettings: PYTHON=python3.12  CHECK=1 (demo)  TENANTS=300 (bench)  WORKERS=3 ARGS="-k word" (tests)\n'
+	@printf '\nSettings: PYTHON=python3.12  CHECK=1 (demo)  TENANTS=300 (bench)  EXAMPLES=20 (model)  WORKERS=3 ARGS="-k word" (tests)\n'
 	@printf 'From nothing but Python 3.11 or newer, make and git: every command makes what it needs.\n'
 
 ##@ See it work
@@ -34,6 +35,10 @@ demo: clusters ## Two clusters, a database server, the operator, three tenants; 
 bench: clusters ## TENANTS=300 through the operator against the raw floor; one line of JSON at the end
 	@$(RUN) tests.bench --tenants $(TENANTS)
 
+.PHONY: bench-latency
+bench-latency: clusters ## How soon drift is repaired, and what one hanging target costs the others
+	@$(RUN) tests.bench.latency --tenants $(TENANTS)
+
 ##@ Work on it
 .PHONY: test
 test: clusters ## The tests, on real servers
@@ -41,8 +46,13 @@ test: clusters ## The tests, on real servers
 	@$(RUN) pytest -n $(WORKERS) tests/unit tests/integration $(ARGS)
 
 .PHONY: crash
-crash: clusters ## SIGKILL before and after every single write; half an hour, one line of JSON at the end
+crash: clusters ## SIGKILL before and after every single write; hours, one line of JSON at the end
+	@tools/postgres.sh
 	@$(RUN) tests.crash $(ARGS)
+
+.PHONY: model
+model: clusters ## EXAMPLES=20 random lives of tenants on real servers, against a model of how they must end
+	@$(RUN) tests.model --examples $(EXAMPLES) $(ARGS)
 
 .PHONY: fast
 fast: venv ## Unit tests only: no server, no network

@@ -16,7 +16,7 @@ from tests.bench.client import Client
 from tests.bench.figures import Requests, slope_per_tenant
 from tests.bench.floor import FloorTenant, floor_tenant, record_path, replay
 from tests.bench.scene import CLUSTER, SERVER, Scene, lines_of, wait_for
-from tests.bench.tenants import Run, make_tenants, remove_tenants
+from tests.bench.tenants import Run, make_tenants, remove_tenants, tenant_body
 from tests.bench.writes import Write, fresh_name, hash_of, tenant_name
 from tests.controlplane.audit import end_of
 from tests.controlplane.postgres import PostgresServer
@@ -192,7 +192,7 @@ class Bench:
 
     async def _make(self, names: Sequence[str], mode: str) -> Run:
         async with Client(self._scene.management) as client:
-            return await make_tenants(client, names, mode)
+            return await make_tenants(client, [tenant_body(name, mode) for name in names])
 
     async def _replay(
         self,

@@ -122,22 +122,8 @@ class Scene:
         return float(times.user + times.system)
 
     def settle(self, quiet: float = 1.5) -> None:
-        """Wait until nothing was queued or worked on for a while.
-
-        Raises:
-            TimeoutError: if that does not come about.
-        """
-        deadline = time.monotonic() + SETTLE_SECONDS
-        calm_since, before = time.monotonic(), -1.0
-        while time.monotonic() - calm_since < quiet:
-            if time.monotonic() > deadline:
-                raise TimeoutError("the operator does not come to rest")
-            time.sleep(POLL_SECONDS)  # polling another process: nothing tells us
-            text = self.operator.get("/metrics") or ""
-            busy = sum_of_samples(text, "workqueue_depth") + sum_of_samples(text, "controller_runtime_active_workers")
-            done = sum_of_samples(text, "controller_runtime_reconcile_total")
-            if not text or busy or done != before:
-                calm_since, before = time.monotonic(), done
+        """See the function."""
+        settle(self.operator, quiet)
 
     # --- the audit logs -------------------------------------------------------------------------------------------
     def mark(self) -> Mark:
@@ -165,6 +151,25 @@ class Scene:
         return len(names.split()) + records
 
 
+def settle(operator: OperatorProcess, quiet: float = 1.5) -> None:
+    """Wait until nothing was queued or worked on for a while.
+
+    Raises:
+        TimeoutError: if that does not come about.
+    """
+    deadline = time.monotonic() + SETTLE_SECONDS
+    calm_since, before = time.monotonic(), -1.0
+    while time.monotonic() - calm_since < quiet:
+        if time.monotonic() > deadline:
+            raise TimeoutError("the operator does not come to rest")
+        time.sleep(POLL_SECONDS)  # polling another process: nothing tells us
+        text = operator.get("/metrics") or ""
+        busy = sum_of_samples(text, "workqueue_depth") + sum_of_samples(text, "controller_runtime_active_workers")
+        done = sum_of_samples(text, "controller_runtime_reconcile_total")
+        if not text or busy or done != before:
+            calm_since, before = time.monotonic(), done
+
+
 def lines_of(log: Path, after: int) -> Iterator[bytes]:
     """The complete lines of a log from a byte offset on."""
     with log.open("rb") as stream:
@@ -188,17 +193,17 @@ def memory_kb(pid: int) -> Memory:
     return Memory(now, int(match[1]) if match else now)
 
 
-def cluster_body(server: str = "") -> dict[str, Any]:
-    """The Cluster that all tenants are on."""
+def cluster_body(server: str = "", name: str = CLUSTER) -> dict[str, Any]:
+    """A Cluster that tenants are on; the usual one is the default."""
     return {
         "apiVersion": API_VERSION,
         "kind": CLUSTERS.kind,
-        "metadata": {"name": CLUSTER},
+        "metadata": {"name": name},
         "spec": {
-            "default": True,
-            "kubeconfigSecretRef": {"name": CLUSTER},
+            "default": name == CLUSTER,
+            "kubeconfigSecretRef": {"name": name},
             "allowedWorkspaces": {"from": "All"},
-            "domain": "eu.example.com",
+            "domain": f"{name}.example.com",
             "ingress": {
                 "className": "traefik",
                 "controllerNamespace": "traefik",

@@ -37,7 +37,7 @@ class Run:
     waits: tuple[float, ...]
 
 
-def tenant_body(name: str, mode: str) -> dict[str, Any]:
+def tenant_body(name: str, mode: str, **spec: Any) -> dict[str, Any]:
     """A Tenant as users write it."""
     return {
         "apiVersion": API_VERSION,
@@ -52,6 +52,7 @@ def tenant_body(name: str, mode: str) -> dict[str, Any]:
             "env": {"LOG_LEVEL": "info"},
             "limits": {"MAX_USERS": "5"},
             "database": {"mode": mode},
+            **spec,
         },
     }
 
@@ -64,13 +65,15 @@ def is_ready(tenant: dict[str, Any]) -> bool:
     )
 
 
-async def make_tenants(client: Client, names: Sequence[str], mode: str) -> Run:
+async def make_tenants(client: Client, tenants: Sequence[dict[str, Any]]) -> Run:
     """Apply tenants, 32 at a time, and wait until all are Ready.
 
     Raises:
         TimeoutError: if that takes too long.
     """
     collection = TENANTS.path(WORKSPACE)
+    bodies = {tenant["metadata"]["name"]: tenant for tenant in tenants}
+    names = list(bodies)
     waiting, ready = set(names), dict[str, float]()
     applied: dict[str, float] = {}
     watching = asyncio.create_task(_watch(client, collection, waiting, ready))
@@ -80,7 +83,7 @@ async def make_tenants(client: Client, names: Sequence[str], mode: str) -> Run:
         while queue:
             name = queue.pop()
             applied[name] = time.perf_counter()
-            await client.must("POST", collection, orjson.dumps(tenant_body(name, mode)))
+            await client.must("POST", collection, orjson.dumps(bodies[name]))
 
     started = time.perf_counter()
     try:

@@ -60,7 +60,7 @@ class _Slot:
                 server = self.make()
                 try:
                     self.server = server.start()
-                except Exception as error:
+                except Exception as error:  # whatever it is, it is raised again, also for those that ask later
                     self.failure = f"{type(error).__name__}: {error}"
                     raise ServerError(self.failure) from error
             return self.server.access.to_json()

@@ -15,8 +15,8 @@ from tests.controlplane.build import BuildError
 from tests.controlplane.processes import ServerError
 from tests.controlplane.toolchain import ToolchainError
 from tests.crash.campaign import Campaign
+from tests.crash.departures import OPERATIONS
 from tests.crash.lane import open_lane
-from tests.crash.operations import OPERATIONS
 from tests.crash.report import figures, passed
 
 

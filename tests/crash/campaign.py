@@ -9,9 +9,9 @@ from dataclasses import dataclass, field, replace
 from queue import SimpleQueue
 from typing import Final
 
+from tests.crash.differing import difference
 from tests.crash.gate import Mode, Point
 from tests.crash.lane import Lane, Undisturbed, Verdict
-from tests.crash.looking import difference
 from tests.crash.operations import Operation
 from tests.crash.report import line_of
 

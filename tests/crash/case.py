@@ -14,9 +14,11 @@ from tenantry.desired.slots import slot_prefix
 
 TENANT: Final = "acme"
 DOMAIN: Final = f"{CLUSTER}.example.com"
+SECOND_DOMAIN: Final = "eu-2.example.com"
 _CHANGING: Final = (
     (re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"), "UID"),
     (re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(\.\d+)?(Z|\+00(:00)?)?"), "TIME"),
+    (re.compile(r"\b\d{18,20}\b"), "IDENTIFIER"),
     (re.compile(r"SCRAM-SHA-256\$[^'\"]*"), "VERIFIER"),
 )
 
@@ -45,7 +47,7 @@ class Case:
     @property
     def hosts(self) -> tuple[str, ...]:
         """All that it may ever claim."""
-        return (f"{TENANT}-{self.workspace}.{DOMAIN}", *self.domains)
+        return (*(f"{TENANT}-{self.workspace}.{domain}" for domain in (DOMAIN, SECOND_DOMAIN)), *self.domains)
 
 
 @dataclass(frozen=True, slots=True)

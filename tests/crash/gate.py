@@ -82,10 +82,18 @@ class Gate:
 
     def stand_before(self, management: Door, target: Door, postgres: SqlDoor) -> None:
         """Have all writes come by."""
-        for server, proxy in (("management", management), ("target", target)):
-            self._stand_before(server, proxy)
-        postgres.before_write = lambda write: self._before("postgres", write.number, _sql(write))
-        postgres.after_write = lambda write: self._after("postgres", write.number)
+        self._stand_before("management", management)
+        self.stand_before_place("", target, postgres)
+
+    def stand_before_place(self, name: str, target: Door, postgres: SqlDoor) -> None:
+        """Have the writes come by that go to one more cluster, and to one more server."""
+        self._stand_before(f"target{name}", target)
+        self.stand_before_server(f"postgres{name}", postgres)
+
+    def stand_before_server(self, name: str, postgres: SqlDoor, *, word: str = "") -> None:
+        """Have the writes come by that go to one more server; in labels it is called by the word, or by its name."""
+        postgres.before_write = lambda write: self._before(name, write.number, f"{word or name} {_sql(write)}")
+        postgres.after_write = lambda write: self._after(name, write.number)
 
     def _stand_before(self, server: str, proxy: Door) -> None:
         def before(write: Passing) -> None:
@@ -150,4 +158,4 @@ class Gate:
 
 
 def _sql(write: SqlWrite) -> str:
-    return f"postgres {' '.join(write.text.split())}"
+    return " ".join(write.text.split())

@@ -5,15 +5,21 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
+from tests.controlplane.postgres_binaries import debian_binaries
 from tests.crash.case import TENANT, Case, Names
+from tests.crash.differing import State, difference, leaks
+from tests.crash.doors import PodDoors, SecondPlace, open_second_place
 from tests.crash.gate import Gate, Mode, Point
-from tests.crash.looking import Looking, State, difference, leaks
+from tests.crash.looking import Looking
 from tests.crash.operations import Operation, make_plan
+from tests.crash.places import SECOND, SECOND_SERVER
 from tests.crash.sweeping import sweep
+from tests.integration.node import Node
 from tests.scene.faulty import FaultyLab, faulty_lab
 from tests.scene.lab import wait_until, workspace_body
 from tests.scene.operator import LENIENT, OperatorProcess
@@ -70,8 +76,9 @@ class Lane:
         log: The operator's, of all its lives.
     """
 
-    def __init__(self, lab: FaultyLab, looking: Looking) -> None:
+    def __init__(self, lab: FaultyLab, looking: Looking, node: Node | None = None) -> None:
         self._lab = lab
+        self._node = node
         self._looking = looking
         self.log = lab.folder / "operator.log"
         self._operator = OperatorProcess(lab.kubeconfig, self.log, LENIENT)
@@ -79,11 +86,17 @@ class Lane:
         self._gate.stand_before(lab.management_proxy, lab.target_proxy, lab.database_proxy)
         self._management_id = ""
 
+    def stand_before(self, second: SecondPlace, doors: PodDoors) -> None:
+        """Have the writes noted that go to a second place, and to servers of tenants' own."""
+        self._gate.stand_before_place("-2", second.target_door, second.postgres_door)
+        doors.opened = lambda port, door: self._gate.stand_before_server(f"own-{port}", door, word="own")
+
     def start(self) -> None:
         """Start the operator and wait until its cluster and its server are ready."""
         self._operator.start()
-        self._lab.wait_condition("clusters.tenantry.io", "eu-1", "Ready", "True")
-        self._lab.wait_condition("databaseservers.tenantry.io", "shared-fra", "Ready", "True")
+        for place in self._looking.places:
+            self._lab.wait_condition("clusters.tenantry.io", place.cluster, "Ready", "True")
+            self._lab.wait_condition("databaseservers.tenantry.io", place.server, "Ready", "True")
         self._management_id = self._looking.management_id()
 
     def stop(self) -> None:
@@ -97,7 +110,7 @@ class Lane:
         cases = [self.open_case() for _ in range(count)]
         for step in operation.after:
             for names in cases:
-                step.act(self._looking, names)
+                self._act(step, names)
             for names in cases:
                 self._wait(step, names)
         if operation.after:
@@ -117,7 +130,7 @@ class Lane:
             quiet: Seconds without a write, after which no more are waited for.
         """
         self._gate.arm(names.placeholders)
-        operation.act(self._looking, names)
+        self._act(operation, names)
         self._wait(operation, names)
         wait_until(lambda: self._gate.quiet_for > quiet, DONE_SECONDS, "no write comes any more")
         return Undisturbed(tuple(self._gate.rest()), self._looking.state(names), self._looking.inside(names))
@@ -125,7 +138,7 @@ class Lane:
     def disturbed(self, operation: Operation, names: Names, expected: Undisturbed, point: Point, mode: Mode) -> Verdict:
         """Break the operation off at one write, start the operator again, and compare the end."""
         self._gate.arm(names.placeholders, point, mode)
-        operation.act(self._looking, names)
+        self._act(operation, names)
         stuck = self._await_kill(operation, names)
         reached, seen = self._gate.fired.is_set(), self._gate.rest()
         killed_at = time.monotonic()
@@ -154,10 +167,18 @@ class Lane:
     def clear(self, cases: Sequence[Names]) -> None:
         """Take away all of these cases behind the operator's back, and start it anew."""
         self._operator.kill()
-        sweep(self._lab, self._looking, cases)
+        sweep(self._looking, cases)
+        if self._node is not None:
+            for names in cases:
+                self._node.let_go(names.namespace)
         self._operator.start()
 
     # --- steps ----------------------------------------------------------------------------------------------------
+    def _act(self, operation: Operation, names: Names) -> None:
+        if self._node is not None and operation.own_server:
+            self._node.look_after(names.namespace)
+        operation.act(self._looking, names)
+
     def _wait(self, operation: Operation, names: Names) -> None:
         wait_until(lambda: operation.done(self._looking, names), DONE_SECONDS, lambda: self._told(operation, names))
 
@@ -207,11 +228,16 @@ def open_case(looking: Looking, management_id: str) -> Names:
 
 @contextlib.contextmanager
 def open_lane(folder: Path) -> Iterator[Lane]:
-    """A lane whose servers and operator run."""
-    with faulty_lab(folder) as lab, Looking(lab) as looking:
-        lane = Lane(lab, looking)
-        try:
-            lane.start()
-            yield lane
-        finally:
-            lane.stop()
+    """A lane whose servers and operator run: two clusters, each with a server, and a node on the first one."""
+    with ExitStack() as stack:
+        lab = stack.enter_context(faulty_lab(folder))
+        second, doors = open_second_place(stack, lab), PodDoors()
+        stack.callback(doors.stop)
+        node = stack.enter_context(Node(lab.target, "crash", debian_binaries(), door=doors.through))
+        looking = stack.enter_context(Looking(lab, node))
+        looking.know(SECOND, SECOND_SERVER, second.target.access, second.postgres.access)
+        lane = Lane(lab, looking, node)
+        lane.stand_before(second, doors)
+        stack.callback(lane.stop)
+        lane.start()
+        yield lane

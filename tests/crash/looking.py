@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from typing import Any, Final, Self
 
 import psycopg
+from tests.controlplane.access import ClusterAccess
 from tests.controlplane.postgres_access import PostgresAccess
 from tests.crash.case import TENANT, Names
+from tests.crash.differing import State
+from tests.crash.places import Dsn, Place, own_server
 from tests.integration.acting import Api
+from tests.integration.node import Node
 from tests.integration.tenants import plain
-from tests.scene.faulty import FaultyLab
+from tests.scene.faulty import CLUSTER, SERVER, FaultyLab
 from tests.scene.installation import NAMESPACE
 from tests.scene.snapshot import plain_body
 
@@ -21,6 +24,7 @@ from tenantry.api.names import (
     GROUP,
     LABEL_PLAN,
     LABEL_TENANT_HASH,
+    POSTGRES,
     SECRET_DATABASE,
     SYSTEM_NAMESPACE,
 )
@@ -38,8 +42,6 @@ from tenantry.api.resources import (
 )
 
 Json = dict[str, Any]
-State = Mapping[str, Any]
-"""Everything by kind and name, with placeholders."""
 
 _DATABASES: Final = """
 SELECT d.datname, pg_get_userbyid(d.datdba) AS owner, d.datconnlimit, d.datallowconn,
@@ -51,7 +53,8 @@ _ROLES: Final = """
 SELECT r.rolname, r.rolcanlogin, r.rolsuper, r.rolcreatedb, r.rolcreaterole, r.rolbypassrls, r.rolconnlimit,
        r.rolinherit, r.rolreplication, r.rolvaliduntil::text, r.rolpassword IS NOT NULL AS has_password,
        shobj_description(r.oid, 'pg_authid') AS stamp,
-       array(SELECT concat_ws(' ', pg_get_userbyid(m.roleid), m.admin_option, m.inherit_option, m.set_option)
+       array(SELECT concat_ws(' ', pg_get_userbyid(m.roleid), m.admin_option,
+                             to_jsonb(m) ->> 'inherit_option', to_jsonb(m) ->> 'set_option')
                FROM pg_auth_members m WHERE m.member = r.oid ORDER BY 1) AS groups,
        array(SELECT concat_ws(' ', d.datname, s.setconfig::text) FROM pg_db_role_setting s
                LEFT JOIN pg_database d ON d.oid = s.setdatabase WHERE s.setrole = r.oid ORDER BY 1) AS settings
@@ -69,13 +72,24 @@ _CANARY: Final = "SELECT word FROM public.canary ORDER BY 1"
 
 
 class Looking:
-    """Looks as the administrator of all servers, past the proxies, over connections that are kept."""
+    """Looks as the administrator of all servers, past the proxies, over connections that are kept.
 
-    def __init__(self, lab: FaultyLab) -> None:
+    Attributes:
+        target: The cluster of the first place, where tenants are unless they say otherwise.
+        places: All clusters and servers; see `know`.
+    """
+
+    def __init__(self, lab: FaultyLab, node: Node | None = None) -> None:
         self._stack = ExitStack()
-        self._postgres: PostgresAccess = lab.postgres.access
+        self._node = node
         self.management = self._api(lab.management.kubeconfig)
         self.target = self._api(lab.target.kubeconfig)
+        self.places: tuple[Place, ...] = (Place(CLUSTER, SERVER, self.target, lab.postgres.access),)
+
+    def know(self, cluster: str, server: str, access: ClusterAccess, postgres: PostgresAccess) -> None:
+        """Look at one more place, too."""
+        place = Place(cluster, server, self._api(access.kubeconfig), postgres, f" on {cluster}")
+        self.places = (*self.places, place)
 
     def __enter__(self) -> Self:
         return self
@@ -109,23 +123,56 @@ class Looking:
         kinds = (CONTROLLER_REVISIONS, LEASES)
         return [body for kind in kinds for body in _items(self.management, kind, query, namespace=SYSTEM_NAMESPACE)]
 
-    def on_target(self, names: Names) -> list[Json]:
+    def on_target(self, names: Names, place: Place | None = None) -> list[Json]:
         """All objects with the tenant's hash, and all namespaces that are called after the run, whatever they bear."""
+        api = (place or self.places[0]).api
         query = f"?labelSelector={LABEL_TENANT_HASH}%3D{names.hash}"
-        found = [body for kind in (*WATCHED_ON_TARGETS, SECRETS) for body in _items(self.target, kind, query)]
-        spaces = _items(self.target, NAMESPACES)
+        found = [body for kind in (*WATCHED_ON_TARGETS, SECRETS) for body in _items(api, kind, query)]
+        spaces = _items(api, NAMESPACES)
         called = {body["metadata"]["name"] for body in found if body["kind"] == NAMESPACES.kind}
         late = [body for body in spaces if names.case.token in body["metadata"]["name"]]
         return [*found, *(body for body in late if body["metadata"]["name"] not in called)]
 
+    def home(self, names: Names) -> tuple[Place, str, Place | None]:
+        """Where its record says that it lives: the cluster, the namespace; the server, None for one of its own."""
+        first = self.places[0]
+        for record in self.records(names):
+            spec = record["spec"]
+            clusters = {place.cluster: place for place in self.places}
+            servers = {place.server: place for place in self.places}
+            return (
+                clusters[spec["cluster"]["name"]],
+                spec["cluster"]["namespace"],
+                servers.get(spec["database"]["server"]),
+            )
+        return first, names.namespace, first
+
     def secret(self, names: Names, name: str) -> dict[str, str]:
         """What is in a Secret of the tenant's namespace; empty where there is none."""
-        return plain(self.target.get(SECRETS.path(names.namespace, name)).body)
+        place, namespace, _ = self.home(names)
+        return plain(place.api.get(SECRETS.path(namespace, name)).body)
 
     def as_tenant(self, names: Names) -> psycopg.Connection[Any]:
         """A session of the tenant's application, with what its Secret says; past the proxy."""
         secret = self.secret(names, SECRET_DATABASE)
-        return psycopg.connect(self._postgres.dsn(secret["username"], secret["password"], secret["database"]))
+        _, namespace, server = self.home(names)
+        if server is None:
+            assert self._node is not None, "a server of a tenant's own runs on no node"
+            return psycopg.connect(self._node.reach(namespace, secret), connect_timeout=5)
+        return psycopg.connect(server.postgres.dsn(secret["username"], secret["password"], secret["database"]))
+
+    def session(self, user: str, password: str, database: str) -> psycopg.Connection[Any]:
+        """A session of anybody on the first server; past the proxy."""
+        return psycopg.connect(self.places[0].postgres.dsn(user, password, database))
+
+    def rows(self, names: Names) -> list[str]:
+        """What its application has written, in all databases of the tenant's; none where it has no table yet."""
+        found: list[str] = []
+        for _, dsn in self._servers(names):
+            for row in _rows(dsn("postgres"), _DATABASES, names):
+                if _rows(dsn(row["datname"]), _INSIDE, names)[0]["used"]:
+                    found += [each["word"] for each in _rows(dsn(row["datname"]), _CANARY, names)]
+        return found
 
     def end_window(self, names: Names, long_ago: str) -> None:
         """As if the time of the deleted tenant were over: all three that know it say so."""
@@ -133,15 +180,34 @@ class Looking:
             path = TENANT_RECORDS.path(name=record["metadata"]["name"])
             answer = self.management.patch(path, {"spec": {"purgeAfter": long_ago}}, dry=False)
             assert answer.status < 300, answer.message
-        with psycopg.connect(self._postgres.superuser_dsn("tenantry"), autocommit=True) as connection:
-            connection.execute("UPDATE claims SET purge_after = %s WHERE tenant_hash = %s", (long_ago, names.hash))
+        for place in self.places:
+            with psycopg.connect(place.postgres.superuser_dsn("tenantry"), autocommit=True) as connection:
+                connection.execute("UPDATE claims SET purge_after = %s WHERE tenant_hash = %s", (long_ago, names.hash))
         # Last: while the record says that it is not due, the operator puts the namespace's time right.
         patch = {"metadata": {"annotations": {ANNOTATION_PURGE_AFTER: long_ago}}}
-        assert self.target.patch(NAMESPACES.path(name=names.namespace), patch, dry=False).status == 200
+        place, namespace, _ = self.home(names)
+        assert place.api.patch(NAMESPACES.path(name=namespace), patch, dry=False).status == 200
+
+    def end_former(self, names: Names, long_ago: str) -> None:
+        """As if the time of what moves have left were over, by all who know it."""
+        for record in self.records(names):
+            sides = [{**side, "purgeAfter": long_ago} for side in record["spec"].get("former", ())]
+            path = TENANT_RECORDS.path(name=record["metadata"]["name"])
+            answer = self.management.patch(path, {"spec": {"former": sides}}, dry=False)
+            assert answer.status < 300, answer.message
+            for place in self.places:
+                with psycopg.connect(place.postgres.superuser_dsn("tenantry"), autocommit=True) as connection:
+                    query = "UPDATE claims SET purge_after = %s WHERE tenant_hash = %s AND state = 'parked'"
+                    connection.execute(query, (long_ago, names.hash))
+                patch = {"metadata": {"annotations": {ANNOTATION_PURGE_AFTER: long_ago}}}
+                for side in sides:
+                    if side.get("cluster", {}).get("name") == place.cluster:
+                        place.api.patch(NAMESPACES.path(name=side["cluster"]["namespace"]), patch, dry=False)
 
     def open_roles(self, names: Names) -> set[str]:
-        """Those of the tenant's roles that may log in."""
-        return {row["rolname"] for row in self._rows("postgres", _ROLES, names) if row["rolcanlogin"]}
+        """Those of the tenant's roles that may log in, on whatever server."""
+        roles = [row for _, dsn in self._servers(names) for row in _rows(dsn("postgres"), _ROLES, names)]
+        return {row["rolname"] for row in roles if row["rolcanlogin"]}
 
     def state(self, names: Names) -> State:
         """All but what takes a session in the tenant's database, for that would be in the way of its end."""
@@ -150,35 +216,42 @@ class Looking:
             metadata = tenant["metadata"]
             kept = {key: metadata.get(key) for key in ("finalizers", "deletionTimestamp", "annotations")}
             found["Tenant"] = {"metadata": kept, "spec": tenant["spec"], "status": _status(tenant)}
-        for body in (*self.records(names), *self.of_plan(names), *self.on_target(names)):
+        for body in (*self.records(names), *self.of_plan(names)):
             found[_key(body)] = _timeless(body)
-        for body in _items(self.target, DEPLOYMENTS, namespace=names.namespace):
-            found[_key(body)] = _workload(body)
-        for kind, database, query in (
-            ("database", "postgres", _DATABASES),
-            ("role", "postgres", _ROLES),
-            ("claim", "tenantry", _CLAIMS),
-        ):
-            for row in self._rows(database, query, names):
-                found[f"{kind} {next(iter(row.values()))}"] = row
+        for place in self.places:
+            bodies = self.on_target(names, place)
+            spaces = [body["metadata"]["name"] for body in bodies if body["kind"] == NAMESPACES.kind]
+            found |= {_key(body) + place.mark: _timeless(body) for body in bodies}
+            for body in (each for space in spaces for each in _items(place.api, DEPLOYMENTS, namespace=space)):
+                found[_key(body) + place.mark] = _workload(body)
+            for row in _rows(place.postgres.superuser_dsn("tenantry"), _CLAIMS, names):
+                found[f"claim {row['database']}{place.mark}"] = row
+        for mark, dsn in self._servers(names):
+            for kind, query in (("database", _DATABASES), ("role", _ROLES)):
+                for row in _rows(dsn("postgres"), query, names):
+                    found[f"{kind} {next(iter(row.values()))}{mark}"] = row
         return _with_placeholders(found, names)
 
     def inside(self, names: Names) -> State:
         """What is in the tenant's databases, and whether its application gets in with the Secret that it is given."""
         found: dict[str, Any] = {}
-        for row in self._rows("postgres", _DATABASES, names):
-            if row["datallowconn"]:
-                inside = self._rows(row["datname"], _INSIDE, names)[0]
-                if inside.pop("used"):
-                    inside["canary"] = [each["word"] for each in self._rows(row["datname"], _CANARY, names)]
-                found[f"inside {row['datname']}"] = inside
+        for mark, dsn in self._servers(names):
+            for row in _rows(dsn("postgres"), _DATABASES, names):
+                if row["datallowconn"]:
+                    inside = _rows(dsn(row["datname"]), _INSIDE, names)[0]
+                    if inside.pop("used"):
+                        inside["canary"] = [each["word"] for each in _rows(dsn(row["datname"]), _CANARY, names)]
+                    found[f"inside {row['datname']}{mark}"] = inside
         if self.secret(names, SECRET_DATABASE):
             found["login"] = self._login(names)
         return _with_placeholders(found, names)
 
-    def _rows(self, database: str, query: str, names: Names) -> list[Json]:
-        with psycopg.connect(self._postgres.superuser_dsn(database), row_factory=psycopg.rows.dict_row) as connection:
-            return list(connection.execute(query, {"hash": names.hash}).fetchall())
+    def _servers(self, names: Names) -> list[tuple[str, Dsn]]:
+        """Those of all places, and the tenant's own where it has one that runs."""
+        found: list[tuple[str, Dsn]] = [(place.mark, place.postgres.superuser_dsn) for place in self.places]
+        place, namespace, server = self.home(names)
+        own = own_server(self._node, place, namespace) if server is None else None
+        return [*found, (" of its own", own)] if own is not None else found
 
     def _login(self, names: Names) -> str:
         try:
@@ -190,30 +263,9 @@ class Looking:
             return f"refused: {str(error).rpartition('FATAL: ')[2].strip()}"
 
 
-def difference(expected: State, found: State) -> list[str]:
-    """What is missing, too much or different, in words; empty for the same."""
-    told = [f"missing: {key}" for key in sorted(expected.keys() - found.keys())]
-    told += [f"left over: {key}" for key in leaks(expected, found)]
-    for key in sorted(expected.keys() & found.keys()):
-        told += [f"{key}{where}" for where in _unequal(expected[key], found[key])]
-    return told
-
-
-def leaks(expected: State, found: State) -> list[str]:
-    """What is there that the undisturbed end does not have."""
-    return sorted(found.keys() - expected.keys())
-
-
-def _unequal(expected: Any, found: Any, where: str = "") -> Iterator[str]:
-    """The places where two values differ."""
-    if isinstance(expected, dict) and isinstance(found, dict):
-        for key in sorted(expected.keys() | found.keys()):
-            yield from _unequal(expected.get(key), found.get(key), f"{where}.{key}")
-    elif isinstance(expected, list) and isinstance(found, list) and len(expected) == len(found):
-        for number, pair in enumerate(zip(expected, found, strict=True)):
-            yield from _unequal(*pair, f"{where}[{number}]")
-    elif expected != found:
-        yield f"{where}: expected {json.dumps(expected)[:300]}, found {json.dumps(found)[:300]}"
+def _rows(dsn: str, query: str, names: Names) -> list[Json]:
+    with psycopg.connect(dsn, row_factory=psycopg.rows.dict_row) as connection:
+        return list(connection.execute(query, {"hash": names.hash}).fetchall())
 
 
 def _with_placeholders(found: Json, names: Names) -> State:
@@ -242,7 +294,17 @@ def _timeless(body: Json) -> Json:
     found: Json = plain_body(json.loads(json.dumps(body)))
     if body["kind"] == NAMESPACES.kind:
         found["phase"] = body["status"]["phase"]
+    if body["kind"] == SECRETS.kind:  # passwords and certificates of a server of the tenant's own
+        own = found["metadata"]["name"] == POSTGRES
+        found["data"] = {name: "***" if own or name == "ca.crt" else value for name, value in found["data"].items()}
+    if (last := found.get("spec", {}).get("lastMove")) is not None:
+        found["spec"]["lastMove"] = _untimed(last)
     return found
+
+
+def _untimed(move: Json) -> Json:
+    """What is said of a move, without how long it took."""
+    return {name: value is not None if name == "writeStopSeconds" else value for name, value in move.items()}
 
 
 def _workload(body: Json) -> Json:
@@ -260,4 +322,6 @@ def _status(tenant: Json) -> Json:
     for entry in (status, *status.get("conditions", [])):
         if "observedGeneration" in entry:
             entry["observedGeneration"] = "present" if entry["observedGeneration"] == generation else "former"
+    if "move" in status:
+        status["move"] = _untimed(status["move"])
     return dict(status)

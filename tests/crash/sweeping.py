@@ -7,10 +7,10 @@ from typing import Final
 
 import psycopg
 from psycopg import sql
+from tests.controlplane.postgres_access import PostgresAccess
 from tests.crash.case import TENANT, Names
 from tests.crash.looking import Looking
 from tests.integration.acting import Api
-from tests.scene.faulty import FaultyLab
 from tests.scene.lab import wait_until
 
 from tenantry.api.names import SYSTEM_NAMESPACE
@@ -19,7 +19,7 @@ from tenantry.api.resources import NAMESPACES, TENANT_PLANS, TENANT_RECORDS, TEN
 GONE_SECONDS: Final = 60.0
 
 
-def sweep(lab: FaultyLab, looking: Looking, cases: Sequence[Names]) -> None:
+def sweep(looking: Looking, cases: Sequence[Names]) -> None:
     """Remove all of these cases from all servers; an operator that starts before they are gone would recover them."""
     for names in cases:
         _remove(looking.management, TENANTS.path(names.case.workspace, TENANT))
@@ -29,12 +29,15 @@ def sweep(lab: FaultyLab, looking: Looking, cases: Sequence[Names]) -> None:
         _remove(looking.management, TENANT_PLANS.path(name=names.case.plan))
         for body in looking.of_plan(names):
             _remove(looking.management, resource_of(body).path(SYSTEM_NAMESPACE, body["metadata"]["name"]))
-        for body in looking.on_target(names):
-            metadata = body["metadata"]
-            _remove(looking.target, resource_of(body).path(metadata.get("namespace", ""), metadata["name"]))
-        _drop(lab, names.hash)
+        for place in looking.places:
+            for body in looking.on_target(names, place):
+                metadata = body["metadata"]
+                _remove(place.api, resource_of(body).path(metadata.get("namespace", ""), metadata["name"]))
+            _drop(place.postgres, names.hash)
     wait_until(
-        lambda: not any(looking.on_target(names) for names in cases), GONE_SECONDS, "namespaces still on their way out"
+        lambda: not any(looking.on_target(names, place) for names in cases for place in looking.places),
+        GONE_SECONDS,
+        "namespaces still on their way out",
     )
 
 
@@ -46,8 +49,7 @@ def _remove(api: Api, path: str) -> None:
     assert answer.status < 300 or answer.status == 404, answer.message
 
 
-def _drop(lab: FaultyLab, tenant_hash: str) -> None:
-    access = lab.postgres.access
+def _drop(access: PostgresAccess, tenant_hash: str) -> None:
     values = {"hash": tenant_hash}
     with psycopg.connect(access.superuser_dsn(), autocommit=True) as connection:
         for kind, query, how in (

@@ -18,7 +18,7 @@ from tenantry.adapters.stores.sealing import AgeSealer
 from tenantry.api.resources import TENANT_BACKUPS, TENANT_RECORDS, Ref
 from tenantry.api.tenantrecord import TenantRecord
 from tenantry.desired.manifest import MOST_BYTES, Manifest, decode, tenant_path
-from tenantry.ports_backup import AgeKey, ObjectStore, StoreLocation
+from tenantry.ports.backup import AgeKey, ObjectStore, StoreLocation
 
 Json = dict[str, Any]
 

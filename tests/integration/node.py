@@ -13,6 +13,7 @@ import pwd
 import shutil
 import subprocess
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from signal import Signals
@@ -39,7 +40,7 @@ TEST_SETTINGS: Final = ("fsync=off", "shared_buffers=16MB", f"listen_addresses={
 
 
 @dataclass(slots=True)
-class _Running:
+class Running:
     """One pod's container.
 
     Attributes:
@@ -65,23 +66,37 @@ class _Running:
 
 
 class Node:
-    """Runs pods `tenant-postgres-0` of the namespaces that it is told to look after."""
+    """Runs pods `tenant-postgres-0` of the namespaces that it is told to look after.
 
-    def __init__(self, target: ClusterAccess, name: str, binaries: Path) -> None:
+    Args:
+        target: The cluster that it is a node of.
+        name: Begins its own.
+        binaries: PostgreSQL's programs.
+        door: The port of a proxy for the port of a pod; port-forwards lead through it.
+
+    Attributes:
+        too_large: A container's limit of memory for which there is no room.
+    """
+
+    def __init__(
+        self, target: ClusterAccess, name: str, binaries: Path, *, door: Callable[[int], int] | None = None
+    ) -> None:
         self.name = f"{name}-node"
         self._api = Api(target.kubeconfig)
         self._looking = Api(target.kubeconfig)  # for the test's thread
         self._binaries = binaries
         self._folder = DataFolder("node")
         self._user = server_user()
-        self._running: dict[str, _Running] = {}
+        self._running: dict[str, Running] = {}
         self._namespaces: set[str] = set()
         self._held: set[str] = set()
+        self._door = door or (lambda port: port)
         self._lock = threading.Lock()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True, name="node")
         self.forwards = PortForwards(self._port_of)
         self.trouble: list[str] = []
+        self.too_large = ""
 
     def __enter__(self) -> Self:
         self.forwards.start()
@@ -114,6 +129,11 @@ class Node:
         with self._lock:
             self._namespaces.add(namespace)
 
+    def let_go(self, namespace: str) -> None:
+        """The end of `look_after`, for a namespace that is gone."""
+        with self._lock:
+            self._namespaces.discard(namespace)
+
     def kill(self, namespace: str) -> None:
         """The container dies, and is not started anew before `revive`."""
         with self._lock:
@@ -132,6 +152,11 @@ class Node:
     def port(self, namespace: str) -> int:
         """Where its server listens on this machine."""
         return self._running[namespace].port
+
+    def port_or_none(self, namespace: str) -> int | None:
+        """As `port`; None where none runs."""
+        running = self._running.get(namespace)
+        return running.port if running is not None else None
 
     def reach(self, namespace: str, given: dict[str, str], **changes: Any) -> str:
         """As one of the tenant's pods: what its Secret says, at the address that the host name in it leads to here."""
@@ -171,7 +196,7 @@ class Node:
                 del self._running[namespace]
             self._forget(namespace)
         elif not pod["spec"].get("nodeName"):
-            self._bind(namespace)
+            self._place(namespace, pod)
         elif running is None or running.ended:
             if namespace in self._held:
                 return
@@ -181,6 +206,14 @@ class Node:
                 self._start(namespace, pod)
         else:
             self._probe(namespace, running)
+
+    def _place(self, namespace: str, pod: Json) -> None:
+        (container,) = pod["spec"]["containers"]
+        if container["resources"]["limits"]["memory"] != self.too_large:
+            self._bind(namespace)
+        elif not pod["status"].get("conditions"):
+            told = {"type": "PodScheduled", "status": "False", "message": "0/1 nodes are available"}
+            self._patch(PODS.path(namespace, POSTGRES_POD, "status"), {"status": {"conditions": [told]}})
 
     def _bind(self, namespace: str) -> None:
         if not self._get(VOLUME_CLAIMS.path(namespace, POSTGRES_VOLUME)):
@@ -226,11 +259,11 @@ class Node:
             on_orphan=Signals.SIGQUIT,
         )  # fmt: skip
         probe = [part.replace("5432", str(port)) for part in container["readinessProbe"]["exec"]["command"]]
-        self._running[namespace] = _Running(
+        self._running[namespace] = Running(
             pod["metadata"]["uid"], process, port, message, probe=probe, environment=environment
         )
 
-    def _probe(self, namespace: str, running: _Running) -> None:
+    def _probe(self, namespace: str, running: Running) -> None:
         if not running.process.running():
             running.ended = True
             self._tell(namespace, ready=False, message=running.message.read_text())
@@ -260,7 +293,7 @@ class Node:
     # --- inside ---------------------------------------------------------------------------------------------------
     def _port_of(self, namespace: str, pod: str) -> int | None:
         running = self._running.get(namespace)
-        return running.port if running is not None and pod == POSTGRES_POD else None
+        return self._door(running.port) if running is not None and pod == POSTGRES_POD else None
 
     def _get(self, path: str) -> Json:
         answer = self._api.get(path)
@@ -285,7 +318,7 @@ class Node:
                     os.chown(path, owner.pw_uid, owner.pw_gid, follow_symlinks=False)
 
 
-def _passes(running: _Running) -> bool:
+def _passes(running: Running) -> bool:
     """The readiness probe; one that takes too long has failed."""
     try:
         done = subprocess.run(running.probe, env=running.environment, check=False, timeout=PROBE_SECONDS)

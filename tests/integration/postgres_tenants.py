@@ -20,7 +20,7 @@ from tests.controlplane.postgres_binaries import debian_binaries, wheel_binaries
 
 from tenantry.adapters.postgres import Limits, PostgresAdmin, ServerParams
 from tenantry.api.identity import base32_digest
-from tenantry.ports import WantedDatabase
+from tenantry.ports.postgres import WantedDatabase
 
 SERVERS = ["postgres", "postgres_tls"]
 """The fixtures of the supported versions: 18 without TLS, Debian's 15 with TLS."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -12,10 +13,12 @@ from tests.integration.acting import (
     RBAC,
     STAMPED_OBJECTS,
     Answer,
+    Api,
     eventually,
     made,
     manifest,
     pod_spec,
+    token_of,
 )
 from tests.integration.target_scene import Scene, target_scene
 from tests.integration.test_admission_of_switches import OPERATOR_WORKLOADS
@@ -31,6 +34,7 @@ if TYPE_CHECKING:
 Json = dict[str, Any]
 Attempt = Callable[[Scene], Answer]
 ALLOWED = ""
+AUTOSCALERS = Resource("autoscaling", "v2", "HorizontalPodAutoscaler", "horizontalpodautoscalers")
 ANNOTATION: Json = {"metadata": {"annotations": {"volume.kubernetes.io/selected-node": "node-1"}}}
 UNSTAMPED: Json = {"metadata": {"labels": {"tenantry.io/tenant-hash": None, "tenantry.io/management-id": None}}}
 IMAGE: Json = {"spec": {"template": {"metadata": {"labels": {"more": "labels"}}}}}
@@ -50,6 +54,7 @@ def scene(target: ClusterAccess) -> Iterator[Scene]:
             made(opened.operator.apply(resource, body, dry=False))
         made(opened.operator.apply(STATEFUL_SETS, stateful_set(SERVER, opened.identity, opened.namespace), dry=False))
         made(opened.admin.create(STATEFUL_SETS, plain(opened, "app"), dry=False))
+        made(opened.admin.create(AUTOSCALERS, autoscaler(opened, "StatefulSet", "app", "there"), dry=False))
         claim = opened.stamped(VOLUME_CLAIMS, POSTGRES_VOLUME, opened.namespace)
         claim["spec"] = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}
         made(opened.admin.create(VOLUME_CLAIMS, claim, dry=False))
@@ -71,6 +76,23 @@ def remove(who: str, resource: Resource, name: str) -> Attempt:
     return lambda s: (s.people.get(who) or s.operator).delete(resource.path(s.namespace, name))
 
 
+def scale_as(who: Api, scene: Scene, name: str) -> Answer:
+    return who.patch(STATEFUL_SETS.path(scene.namespace, name, "scale"), {"spec": {"replicas": 3}})
+
+
+def scale(who: str, name: str) -> Attempt:
+    return lambda s: scale_as(s.people[who], s, name)
+
+
+def autoscaler(scene: Scene, kind: str, target: str, name: str = "new") -> Json:
+    wanted = {"apiVersion": "apps/v1", "kind": kind, "name": target}
+    return manifest(AUTOSCALERS, name, scene.namespace, spec={"maxReplicas": 3, "scaleTargetRef": wanted})
+
+
+def autoscale(kind: str, target: str) -> Attempt:
+    return lambda s: s.people["admin"].create(AUTOSCALERS, autoscaler(s, kind, target))
+
+
 def stamps(scene: Scene) -> Json:
     return {"metadata": {"labels": scene.stamped(SECRETS, "x")["metadata"]["labels"]}}
 
@@ -90,6 +112,15 @@ ATTEMPTS: dict[str, tuple[str, Attempt]] = {
             SERVICES, manifest(SERVICES, "new", s.namespace, spec={"ports": [{"port": 80}]}))),
     "the operator must not delete its server": (RBAC, remove("operator", STATEFUL_SETS, POSTGRES)),
     "the operator must not delete the volume": (RBAC, remove("operator", VOLUME_CLAIMS, POSTGRES_VOLUME)),
+    "the admin must not scale the server": (STAMPED_OBJECTS, scale("admin", POSTGRES)),
+    "the admin scales a StatefulSet of the tenant's": (ALLOWED, scale("admin", "app")),
+    "the platform scales the server": (ALLOWED, lambda s: scale_as(s.admin, s, POSTGRES)),
+    "the admin must not have the server scaled": (STAMPED_OBJECTS, autoscale("StatefulSet", POSTGRES)),
+    "the admin must not turn an autoscaler to the server": (
+        STAMPED_OBJECTS, change("admin", AUTOSCALERS, "there", {"spec": {"scaleTargetRef": {"name": POSTGRES}}})),
+    "the admin has a StatefulSet of the tenant's scaled": (ALLOWED, autoscale("StatefulSet", "app")),
+    "the admin has a Deployment of that name scaled": (ALLOWED, autoscale("Deployment", POSTGRES)),
+    "the operator must not delete other pods": (RBAC, remove("operator", PODS, "app-0")),
     "the operator must not look at other volumes": (
         RBAC, lambda s: s.operator.get(VOLUME_CLAIMS.path(s.namespace, "data-other-0"))),
     "the operator must not look at other pods": (RBAC, lambda s: s.operator.get(PODS.path(s.namespace, "app-0"))),
@@ -107,6 +138,24 @@ ATTEMPTS: dict[str, tuple[str, Attempt]] = {
 @pytest.mark.parametrize(("refusal", "attempt"), ATTEMPTS.values(), ids=ATTEMPTS)
 def test_on_a_server_of_the_tenants_own(scene: Scene, refusal: str, attempt: Attempt) -> None:
     assert attempt(scene).refused_by == refusal
+
+
+def test_an_autoscaler_that_was_there_before_the_server_does_not_scale_it_either(
+    scene: Scene, target: ClusterAccess
+) -> None:
+    token = token_of(scene.admin, "kube-system", "horizontal-pod-autoscaler")
+    with contextlib.closing(Api(target.kubeconfig, token=token)) as kubernetes:
+        for name, refusal in ((POSTGRES, STAMPED_OBJECTS), ("app", ALLOWED)):
+            path = STATEFUL_SETS.path(scene.namespace, name, "scale")
+            body = {**made(kubernetes.get(path)).body, "spec": {"replicas": 3}}
+            assert kubernetes.send("PUT", path, body).refused_by == refusal
+
+
+def test_the_operator_deletes_that_one_pod_and_no_other(scene: Scene) -> None:
+    assert scene.operator.may("delete", PODS, scene.namespace, name=POSTGRES_POD)
+    assert not scene.operator.may("delete", PODS, scene.namespace, name="app-0")
+    assert not scene.operator.may("delete", PODS, scene.namespace)
+    assert not scene.operator.may("delete", PODS, scene.unbound, name=POSTGRES_POD)
 
 
 @pytest.mark.parametrize("verb", ["get", "create"])

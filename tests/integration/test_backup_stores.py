@@ -19,7 +19,7 @@ from tests.controlplane.object_stores import MINISTACK, RCLONE, StoreServer
 
 from tenantry.adapters.stores.client import PART_BYTES, ObstoreStores
 from tenantry.adapters.stores.sealing import AgeSealer
-from tenantry.ports_backup import (
+from tenantry.ports.backup import (
     ObjectMissingError,
     ObjectStore,
     SealError,
@@ -158,7 +158,7 @@ async def nothing_is_left(place: Place) -> None:
 WRITER = """
 import asyncio, os, sys
 from tenantry.adapters.stores.client import PART_BYTES, ObstoreStores
-from tenantry.ports_backup import StoreLocation
+from tenantry.ports.backup import StoreLocation
 
 async def endless():
     for _ in range(3):

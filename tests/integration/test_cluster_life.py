@@ -95,9 +95,10 @@ def _a_workspace_is_not_taken_for_a_tenant(registrar: Registrar, cluster: Json) 
     where = bench.whereabouts("secrets", template="{tenant}")
     victim = bench.make_workspace(where.namespace)
     bench.apply(bench.tenant("secrets", placement={"cluster": name}))
+    consent = f"{bench.stage.management_id}/{bench.workspace}/secrets"
     message = (
         f"the namespace {victim!r} is on the target and is not made by this operator; it is not touched: rename or "
-        "delete it there"
+        f"delete it there, or have its owner annotate it with tenantry.io/allow-adoption={consent}"
     )
     bench.told("False", "NamespaceConflict", message, name="secrets")
     labels = bench.management.get(NAMESPACES.path(name=victim)).body["metadata"]["labels"]

@@ -97,15 +97,15 @@ def tenant_cases() -> Iterator[Case]:
 
     tier2 = {"tier": "Tier2"}
     yield case("placement", "Tier2 and Tier3 need a placement", tier2, {"tier": "Tier1"})
-    yield case("placement", "Tier2 and Tier3 need a placement", {"tier": "Tier3"})
+    own_cluster = {"tier": "Tier3", "placement": {"region": "r"}}
+    yield case("placement", "Tier2 and Tier3 need a placement", {"tier": "Tier3"}, own_cluster)
     there = {"placement": {"cluster": "c"}}
-    yield case("tier", "Tier3 is not supported yet: use Tier1 or Tier2", {"tier": "Tier3", **there})
     own = "Tier2 needs database.mode: Dedicated, a server of its own"
     promised = {**tier2, **there, "database": {"mode": "Dedicated", "dedicated": DEDICATED}}
     yield case("database", own, {**tier2, **there, "database": {"mode": "Shared"}}, promised)
     yield case("database", own, {**tier2, **there}, promised)
-    for field in ("proxy", "backup"):
-        yield case(field, f"{field} {LATER}", {field: {}}, {field: None})
+    yield case("backup", f"backup {LATER}", {"backup": {}}, {"backup": None})
+    yield from proxy_cases()
     ttl = "ttl must be a duration from 1m to 8760h (a year)"
     yield case("ephemeral.ttl", ttl, {"ephemeral": {"ttl": "59s"}}, {"ephemeral": {"ttl": "1m"}})
     yield case("ephemeral.ttl", ttl, {"ephemeral": {"ttl": "8760h1s"}}, {"ephemeral": {"ttl": "8760h"}})
@@ -142,9 +142,10 @@ def dedicated_cases() -> Iterator[Case]:
     only = "externalAccess goes with mode: Dedicated only: other tenants' databases are on the shared servers"
     yield case("database.externalAccess", only, {"mode": "Shared", **outside}, {**own, **outside})
     yield case("database.externalAccess", only, outside, {"mode": "Shared"})
-    more = "instances: more than 1 is not supported yet, for it takes an operator of databases: use 1"
-    two = {**own, "dedicated": {**DEDICATED, "instances": 2}}
-    yield case("database.dedicated.instances", more, two, {**own, "dedicated": {**DEDICATED, "instances": 1}})
+    more = "instances: more than 1 takes an operator of databases: use 1, or provider: CloudNativePG"
+    two = {**DEDICATED, "instances": 2}
+    operated = {**own, "dedicated": {**two, "provider": "CloudNativePG"}}
+    yield case("database.dedicated.instances", more, {**own, "dedicated": two}, operated)
 
 
 def external_cases() -> Iterator[Case]:
@@ -171,6 +172,15 @@ def external_cases() -> Iterator[Case]:
     yield Case(
         "Tenant", "spec.rotation", rotation, {"database": own, "rotation": {"interval": "1h"}}, {"database": own}
     )
+
+
+def proxy_cases() -> Iterator[Case]:
+    set_twice = "proxy sets HTTP_PROXY, HTTPS_PROXY and NO_PROXY, in both cases: take them out of env and limits"
+    proxy: Json = {"proxy": {"httpSecretRef": {"name": "proxy"}, "noProxy": ["10.0.0.0/8", ".example.com", "[::1]"]}}
+    for field, name in (("env", "HTTP_PROXY"), ("env", "no_proxy"), ("limits", "HTTPS_PROXY")):
+        refused = {**proxy, field: {name: "1"}}
+        yield Case("Tenant", "spec.proxy", set_twice, refused, {**proxy, field: {"FTP_PROXY": "1"}})
+    yield Case("Tenant", "spec.proxy", set_twice, {**proxy, "env": {"http_proxy": ""}}, {"env": {"http_proxy": ""}})
 
 
 def rotation_cases() -> Iterator[Case]:
@@ -241,6 +251,10 @@ def cluster_cases() -> Iterator[Case]:
     gateway = {"gatewayRef": {"namespace": "n", "name": "g"}}
     yield case("ingress.gatewayRef", "gatewayRef is not supported yet: use className", ingress(**gateway), ingress())
     yield case("ingress.className", "className must be set", {"ingress": {}}, ingress())
+    operated = {"image": "pg:{version}", "apiServerCidrs": ["192.0.2.10/32"]}
+    either = "image or cloudNativePG must be set: one for servers with provider Builtin, one for those with provider "
+    nobody, made = ({"dedicatedDatabases": offer} for offer in ({"user": 26}, {"cloudNativePG": operated}))
+    yield case("dedicatedDatabases", f"{either}CloudNativePG", nobody, made)
     issuer, own = {"clusterIssuer": "letsencrypt"}, {"controllerDefault": True}
     yield case("ingress.tls", EITHER_TLS, ingress(tls={}), ingress(tls=issuer))
     yield case("ingress.tls", EITHER_TLS, ingress(tls=issuer | own), ingress(tls=own))
@@ -298,6 +312,11 @@ STORAGE: Final = (
     "storage can't be changed, for volumes of a StatefulSet stay as they were made: make another Tenant and copy the "
     "data",
 )
+PROVIDER: Final = (
+    "Tenant",
+    "spec.database.dedicated.provider",
+    "provider can't be changed, for one can't take over the other's volumes: make another Tenant and copy the data",
+)
 OWN: Final = {"database": {"mode": "Dedicated", "dedicated": DEDICATED}}
 LARGE: Final = {"database": {"dedicated": {"size": "large"}}}
 SHORT: Final = {"ephemeral": {"ttl": "1h"}}
@@ -309,6 +328,7 @@ CHANGES: Final = (
     Change(*EPHEMERAL, stored={}, refused=SHORT, accepted={"displayName": "new"}),
     Change(*VERSION, stored=OWN, refused={"database": {"dedicated": {"version": "18"}}}, accepted=LARGE),
     Change(*STORAGE, stored=OWN, refused={"database": {"dedicated": {"storage": {"size": "9Gi"}}}}, accepted=LARGE),
+    Change(*PROVIDER, stored=OWN, refused={"database": {"dedicated": {"provider": "CloudNativePG"}}}, accepted=LARGE),
     Change(*KUBECONFIG, stored=SECRET, refused={"kubeconfigSecretRef": None}, accepted=OTHER_SECRET),
     Change(*KUBECONFIG, stored={}, refused=SECRET, accepted={"unschedulable": True}),
     Change(*STORE_URL, stored={}, refused={"url": "s3://others"}, accepted={"description": "new"}),

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from types import MappingProxyType
@@ -17,20 +17,25 @@ import psycopg
 import pytest
 import yaml
 from tests.controlplane.access import KubectlError
+from tests.controlplane.cluster import ControlPlane
 from tests.controlplane.postgres_binaries import debian_binaries
 from tests.demo.quickstart import FOLDER as QUICKSTART
 from tests.demo.quickstart import PLATFORM
+from tests.integration.cloudnativepg import CloudNativePG, install
 from tests.integration.node import Node
 from tests.integration.tenants import Whereabouts, condition, wait_for
-from tests.scene.stage import DOMAIN
+from tests.scene.installation import install_target, kubeconfig_secret, operator_kubeconfig
+from tests.scene.stage import DOMAIN, cluster_manifest
 from tests.scene.zone import publish
 
 from tenantry.api.names import ANNOTATION_RESTARTED_AT, ANNOTATION_ROTATE_CREDENTIALS
 from tenantry.api.resources import (
+    CONFIG_MAPS,
     CRON_JOBS,
     DEPLOYMENTS,
     NAMESPACES,
     NETWORK_POLICIES,
+    POSTGRES_CLUSTERS,
     RESOURCE_QUOTAS,
     ROLE_BINDINGS,
     TENANT_PLANS,
@@ -381,6 +386,22 @@ def a_tenant_has_a_database_server_of_its_own(example: Example) -> None:
             assert session.execute("SELECT current_user").fetchall() == [(f"{where.database}_owner",)]
 
 
+def a_tenants_database_has_a_replica(example: Example) -> None:
+    bench, where = example.workbench, example.workbench.whereabouts("replicated")
+    install(bench.stage.target)
+    example.apply("plan.yaml")
+    with CloudNativePG(bench.stage.target, bench.prefix, debian_binaries()) as played:
+        played.look_after(where.namespace)
+        example.apply("tenant.yaml")
+        bench.ready("replicated", seconds=EPHEMERAL_SECONDS)
+        given = bench.secret(where, "tenant-database")
+        assert given["host"] == f"tenant-postgres.{where.namespace}.svc"
+        status = bench.on_target(POSTGRES_CLUSTERS, where.namespace, "tenant-postgres")["status"]
+        assert status["readyInstances"] == 2
+        with psycopg.connect(played.reach(where.namespace, given), connect_timeout=5) as session:
+            assert session.execute("SELECT current_user").fetchall() == [(f"{where.database}_owner",)]
+
+
 def a_tenant_moves_to_another_server_with_its_data(example: Example) -> None:
     workbench, where = example.workbench, example.workbench.whereabouts("mover")
     example.apply("1-tenant.yaml")
@@ -396,8 +417,73 @@ def a_tenant_moves_to_another_server_with_its_data(example: Example) -> None:
     assert left["database"]["server"] == "pg15"
 
 
+def of_two_tenants_one_gets_the_cluster_and_the_other_follows(example: Example) -> None:
+    workbench, names = example.workbench, ("bank", "insurer")
+
+    def told() -> list[tuple[str, str]]:
+        return sorted((condition(workbench.get(name)).get("reason", ""), name) for name in names)
+
+    with ControlPlane("muc") as plane:
+        cluster = f"{workbench.prefix}-muc"
+        install_target(plane.access)
+        workbench.apply(kubeconfig_secret(f"{cluster}-kubeconfig", operator_kubeconfig(plane.access)))
+        workbench.register(cluster_manifest(cluster, region="muc"))
+        workbench.stage.management.kubectl("wait", "--for=condition=Ready", f"tcl/{cluster}", "--timeout=60s")
+        workbench.elsewhere(plane.access.kubeconfig)
+        example.apply("1-plan.yaml")
+        example.apply("2-tenants.yaml")
+        wait_for(lambda: [reason for reason, _ in told()] == ["ClusterFull", "Ready"], lambda: str(told()))
+        (_, waiting), (_, first) = told()
+        example.delete(first)
+        workbench.ready(waiting)
+        example.delete(waiting)
+
+
+def a_namespace_that_was_there_is_a_tenants_and_stays_when_that_is_gone(example: Example) -> None:
+    workbench, where = example.workbench, replace(example.workbench.whereabouts("crm"), namespace="legacy-crm")
+    example.applied.add("target/1-namespace.yaml")
+    consent = f"{workbench.stage.management_id}/{workbench.workspace}/crm"
+    text = (example.folder / "target" / "1-namespace.yaml").read_text(encoding="utf-8")
+    workbench.stage.target.kubectl("apply", "-f", "-", input=text.replace("MANAGEMENT-ID/shop/crm", consent))
+    try:
+        example.apply("2-tenant.yaml")
+        assert workbench.ready("crm")["status"]["namespace"] == "legacy-crm"
+        example.write_row(where)
+        example.change("crm", {"deletion": {"window": "1h"}})
+        workbench.ready("crm")
+        example.delete("crm")
+        assert (example.state(where), workbench.record(where)["spec"]["cluster"]["adopted"]) == ("Deleted", True)
+        assert workbench.on_target(CONFIG_MAPS, "legacy-crm", "settings")["data"] == {"theme": "dark"}
+    finally:
+        workbench.target.delete(NAMESPACES.path(name="legacy-crm"), dry=False)
+
+
+def the_application_is_told_of_a_proxy(example: Example) -> None:
+    workbench, where = example.workbench, example.workbench.whereabouts("proxied")
+    example.apply("1-secret.yaml")
+    example.apply("2-tenant.yaml")
+    workbench.ready("proxied")
+    env = workbench.secret(where, "tenant-env")
+    assert env["HTTPS_PROXY"] == env["http_proxy"] == "http://tenants:change-me@proxy.example.net:3128"
+    assert {".svc", ".example.net", "10.96.0.0/12"} <= set(env["NO_PROXY"].split(","))
+    workbench.kubectl("patch", "secret", "company-proxy", "-p", '{"stringData": {"url": "http://other.example.net"}}')
+    wait_for(lambda: workbench.secret(where, "tenant-env")["HTTP_PROXY"] == "http://other.example.net", "it follows", 5)
+
+
+def a_sync_token_is_made_and_changed_and_the_former_one_stays_for_a_while(example: Example) -> None:
+    workbench, where = example.workbench, example.workbench.whereabouts("synced")
+    example.apply("1-tenant.yaml")
+    workbench.ready("synced")
+    first = workbench.secret(where, "tenant-sync")
+    assert first.keys() == {"token"}
+    example.apply("2-rotated.yaml")
+    wait_for(lambda: workbench.secret(where, "tenant-sync")["token"] != first["token"], "it is changed", 5)
+    assert workbench.secret(where, "tenant-sync")["previous"] == first["token"]
+
+
 EXPECTED: Final[Mapping[str, Callable[[Example], None]]] = MappingProxyType(
     {
+        "cloudnativepg": a_tenants_database_has_a_replica,
         "dedicated-database": a_tenant_has_a_database_server_of_its_own,
         "deletion": deleted_tenants_are_locked_for_their_windows_and_come_back_with_everything,
         "external-database": a_tenant_uses_a_database_that_is_its_customers_own,
@@ -406,7 +492,11 @@ EXPECTED: Final[Mapping[str, Callable[[Example], None]]] = MappingProxyType(
         "preview": a_change_is_held_and_foretold_until_the_annotation_goes,
         "moving": a_tenant_moves_to_another_server_with_its_data,
         "retain": a_retained_tenant_runs_on_until_it_is_deleted_with_another_policy,
+        "adoption": a_namespace_that_was_there_is_a_tenants_and_stays_when_that_is_gone,
+        "proxy": the_application_is_told_of_a_proxy,
+        "own-cluster": of_two_tenants_one_gets_the_cluster_and_the_other_follows,
         "rotation": new_credentials_come_without_an_outage,
+        "sync-token": a_sync_token_is_made_and_changed_and_the_former_one_stays_for_a_while,
         "suspended": a_suspended_tenant_is_left_as_it_is_and_caught_up_with_afterwards,
         "switched-off": a_tenant_that_is_off_serves_and_runs_nothing_and_comes_back_as_it_was,
         "tasks-off": tasks_rest_while_the_application_serves,

@@ -1,4 +1,4 @@
-"""Ten tenants, every pair of them: none gets at another's database or namespace, also after rotation and undelete."""
+"""Ten tenants, every pair of them: none gets at another's database or namespace, whatever they have gone through."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ import psycopg
 import pytest
 from psycopg import errors, sql
 from tests.integration.tenants import wait_for
+from tests.scene.stage import SERVER_15, SERVER_18
 
-from tenantry.api.names import ANNOTATION_ROTATE_CREDENTIALS
+from tenantry.api.names import ANNOTATION_APPROVE_MOVE, ANNOTATION_ROTATE_CREDENTIALS
 from tenantry.api.resources import Resource
 
 if TYPE_CHECKING:
@@ -33,10 +34,10 @@ ASKED = (
 REFUSED = (psycopg.OperationalError, errors.InsufficientPrivilege, errors.UndefinedObject)
 
 
-def spec(plan: str, number: int) -> Json:
+def spec(plan: str, number: int, server: str) -> Json:
     return {
         "plan": plan,
-        "database": {"mode": "Shared"},
+        "database": {"mode": "Shared", "shared": {"server": server}},
         "rbac": {"bindings": [{"role": "Admin", "subjects": [{"kind": "User", "name": f"admin-{number}"}]}]},
     }
 
@@ -56,12 +57,17 @@ class Tenant:
         """Its credentials as they are now."""
         return self._workbench.secret(self.where, "tenant-database")
 
-    def connect(self, database: str = "") -> psycopg.Connection[tuple[Any, ...]]:
-        """A session with its credentials, on its own or another database."""
-        secret = self.secret
+    @property
+    def server(self) -> str:
+        """Where its database is: host and port."""
+        return "{host}:{port}".format_map(self.secret)
+
+    def connect(self, database: str = "", *, at: Tenant | None = None) -> psycopg.Connection[tuple[Any, ...]]:
+        """A session with its credentials, on its own or another database, on its own or another's server."""
+        secret, there = self.secret, (at or self).secret
         return psycopg.connect(
-            host=secret["host"],
-            port=secret["port"],
+            host=there["host"],
+            port=there["port"],
             user=secret["username"],
             password=secret["password"],
             dbname=database or secret["dbname"],
@@ -72,8 +78,9 @@ class Tenant:
 
 def attacks(other: Tenant) -> list[sql.Composed]:
     """What a tenant may try from within its own database against another's."""
-    database, owner = sql.Identifier(other.where.database), sql.Identifier(f"{other.where.database}_owner")
-    login = sql.Identifier(other.secret["username"])
+    secret = other.secret
+    database, owner = sql.Identifier(secret["dbname"]), sql.Identifier(f"{secret['dbname']}_owner")
+    login = sql.Identifier(secret["username"])
     texts = (
         "SET ROLE {owner}",
         "SET SESSION AUTHORIZATION {login}",
@@ -107,15 +114,16 @@ def check_databases(tenants: list[Tenant]) -> None:
             objects = session.execute("SELECT count(*) FROM pg_largeobject_metadata").fetchone()
             assert objects == (1,), "only its own large object"
             for other in tenants:
-                if other is attacker:
+                if other is attacker or other.server != attacker.server:
                     continue
                 for attack in attacks(other):
                     with pytest.raises(REFUSED):
                         session.execute(attack)
         for other in tenants:
             if other is not attacker:
-                with pytest.raises(psycopg.OperationalError, match="permission denied for database"):
-                    attacker.connect(other.where.database)
+                words = "permission denied for database" if other.server == attacker.server else "authentication failed"
+                with pytest.raises(psycopg.OperationalError, match=words):
+                    attacker.connect(other.secret["dbname"], at=other)
         for common in ("postgres", "template1", "tenantry"):
             with pytest.raises(psycopg.OperationalError, match="permission denied for database"):
                 attacker.connect(common)
@@ -147,33 +155,71 @@ def may(workbench: Workbench, user: str, namespace: str, verb: str, group: str, 
     return bool(answer.body["status"]["allowed"])
 
 
-@pytest.mark.timeout(400)
-def test_no_tenant_of_ten_gets_at_another_also_after_rotation_and_undelete(workbench: Workbench) -> None:
-    plan = workbench.platform("TenantPlan", "kept", deletion={"maxWindow": "24h"})
-    bodies = [workbench.tenant(f"t{number}", **spec(plan, number)) for number in range(TENANTS)]
-    workbench.apply(*bodies)
-    tenants = [Tenant(workbench, number) for number in range(TENANTS)]
+@pytest.mark.timeout(600)
+def test_no_tenant_of_ten_gets_at_another_also_after_rotation_undelete_and_move(trial: Workbench) -> None:
+    """Half of them begin on another server, and end on that of the others."""
+    plan = trial.platform("TenantPlan", "kept", deletion={"maxWindow": "24h"})
+    numbers = {f"t{number}": number for number in range(TENANTS)}
+    bodies = [
+        trial.tenant(name, **spec(plan, number, (SERVER_15, SERVER_18)[number % 2])) for name, number in numbers.items()
+    ]
+    trial.apply(*bodies)
+    tenants = [Tenant(trial, number) for number in range(TENANTS)]
+    wait_ready(trial, tenants)
     for tenant in tenants:
-        workbench.ready(tenant.name, seconds=60)
         with tenant.connect() as session:
             session.execute(sql.SQL("CREATE TABLE canary AS SELECT {} AS word").format(sql.Literal(tenant.name)))
             session.execute("SELECT lo_from_bytea(0, 'mine')")
     check_databases(tenants)
-    check_clusters(workbench, tenants)
+    check_clusters(trial, tenants)
 
+    rotate(trial, tenants)
+    check_databases(tenants)
+
+    secrets = {tenant.name: tenant.secret for tenant in tenants}
+    trial.kubectl("delete", "tenant", *(tenant.name for tenant in tenants), "--timeout=120s")
+    for attacker, other in itertools.product(tenants, tenants):
+        with pytest.raises(psycopg.OperationalError):
+            attacker.connect(secrets[other.name]["dbname"], at=other)
+    trial.apply(*bodies)
+    wait_ready(trial, tenants)
+    check_databases(tenants)
+    check_clusters(trial, tenants)
+
+    left = move(trial, [tenant for tenant in tenants if tenant.number % 2 == 0], plan)
+    assert len({tenant.server for tenant in tenants}) == 1
+    check_databases(tenants)
+    check_clusters(trial, tenants)
+    for former in left:
+        with pytest.raises(psycopg.OperationalError):
+            psycopg.connect(former["uri"], sslmode="require", connect_timeout=10)
+
+
+def wait_ready(trial: Workbench, tenants: list[Tenant]) -> None:
+    for tenant in tenants:
+        trial.ready(tenant.name, seconds=60)
+
+
+def rotate(trial: Workbench, tenants: list[Tenant]) -> None:
     logins = {tenant.name: tenant.secret["username"] for tenant in tenants}
     for tenant in tenants:
-        workbench.kubectl("annotate", "tenant", tenant.name, f"{ANNOTATION_ROTATE_CREDENTIALS}=force-now")
+        trial.kubectl("annotate", "tenant", tenant.name, f"{ANNOTATION_ROTATE_CREDENTIALS}=force-now")
     for tenant in tenants:
         wait_for(lambda t=tenant: t.secret["username"] != logins[t.name], f"{tenant.name} is rotated", 60)  # type: ignore[misc]  # a default argument binds the tenant
-    check_databases(tenants)
 
-    workbench.kubectl("delete", "tenant", *(tenant.name for tenant in tenants), "--timeout=120s")
-    for attacker, other in itertools.permutations(tenants, 2):
-        with pytest.raises(psycopg.OperationalError):
-            attacker.connect(other.where.database)
-    workbench.apply(*bodies)
+
+def is_moved(body: Json) -> bool:
+    return bool((body["status"].get("move") or {}).get("phase") == "Completed")
+
+
+def move(trial: Workbench, tenants: list[Tenant], plan: str) -> list[dict[str, str]]:
+    """To the other server; the credentials that they had before."""
+    former = [tenant.secret for tenant in tenants]
     for tenant in tenants:
-        workbench.ready(tenant.name, seconds=60)
-    check_databases(tenants)
-    check_clusters(workbench, tenants)
+        body = trial.tenant(tenant.name, **spec(plan, tenant.number, SERVER_18))
+        body["metadata"]["annotations"] = {ANNOTATION_APPROVE_MOVE: SERVER_18}
+        trial.apply(body)
+    for tenant in tenants:
+        wait_for(lambda t=tenant: is_moved(trial.get(t.name)), f"{tenant.name} is moved", 120)  # type: ignore[misc]  # as above
+        trial.ready(tenant.name, seconds=60)
+    return former

@@ -14,7 +14,7 @@ from tenantry.adapters.kube.client import PAGE, KubeClient, connect
 from tenantry.adapters.kube.kubeconfig import parse_kubeconfig
 from tenantry.adapters.kube.refusal import KubeconfigReason, KubeconfigRefused
 from tenantry.api.resources import ACCESS_REVIEWS, CONFIG_MAPS, NAMESPACES, TENANTS, Ref
-from tenantry.ports import (
+from tenantry.ports.kube import (
     AlreadyExistsError,
     ConflictError,
     ForbiddenError,

@@ -20,7 +20,7 @@ from tenantry.adapters.kube.management import (
     RotatingToken,
     management_client,
 )
-from tenantry.ports import UnauthorizedError, UnreachableError
+from tenantry.ports.kube import UnauthorizedError, UnreachableError
 
 Json = dict[str, Any]
 

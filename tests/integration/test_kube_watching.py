@@ -17,7 +17,7 @@ from tenantry.adapters.kube.live import LiveCache
 from tenantry.adapters.kube.watch import Pace, Watcher
 from tenantry.api.names import LABEL_MANAGEMENT_ID, LABEL_TENANT_HASH
 from tenantry.api.resources import CONFIG_MAPS, Ref, Resource
-from tenantry.ports import KubeError, UnreachableError
+from tenantry.ports.kube import KubeError, UnreachableError
 
 if TYPE_CHECKING:
     from tests.integration.conftest import FreshControlPlane

@@ -18,7 +18,7 @@ from tests.integration.postgres_tenants import DEADLINE, SERVERS, World, eventua
 
 from tenantry.adapters.postgres import Limits, PostgresAdmin
 from tenantry.adapters.postgres.connections import Connections
-from tenantry.ports import DatabaseCredentialsError, DatabaseError, DatabaseUnreachableError
+from tenantry.ports.postgres import DatabaseCredentialsError, DatabaseError, DatabaseUnreachableError
 
 
 @pytest.fixture(params=SERVERS)

@@ -19,7 +19,8 @@ from tenantry.adapters.postgres import comparing, copying
 from tenantry.adapters.postgres.copying import PostgresCopier
 from tenantry.adapters.postgres.servers import ServerConnection
 from tenantry.adapters.postgres.tools import find_tools
-from tenantry.ports import DatabaseError, ServerEndpoint, WantedDatabase
+from tenantry.ports.postgres import DatabaseError, WantedDatabase
+from tenantry.ports.servers import ServerEndpoint
 
 UPWARDS = [("postgres", "postgres"), ("postgres_tls", "postgres_tls"), ("postgres_tls", "postgres")]
 """18 to 18, 15 to 15 and 15 to 18."""

@@ -11,7 +11,7 @@ from tests.controlplane.postgres_access import PostgresAccess
 from tests.integration.postgres_tenants import DEADLINE, SERVERS, Session, World, open_world, own_server, reconnecting
 
 from tenantry.adapters.postgres import Limits, rules
-from tenantry.ports import DatabaseError, WantedDatabase
+from tenantry.ports.postgres import DatabaseError, WantedDatabase
 
 
 @pytest.fixture(scope="module", params=SERVERS)

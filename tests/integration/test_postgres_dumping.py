@@ -16,8 +16,9 @@ from tests.integration.test_postgres_copying import FILLED, Side
 
 from tenantry.adapters.postgres.dumping import PostgresDumper, role_of
 from tenantry.adapters.postgres.servers import ServerConnection
-from tenantry.ports import DatabaseError, ServerEndpoint, WantedDatabase
-from tenantry.ports_backup import DumpFacts, DumpImpossibleError
+from tenantry.ports.backup import DumpFacts, DumpImpossibleError
+from tenantry.ports.postgres import DatabaseError, WantedDatabase
+from tenantry.ports.servers import ServerEndpoint
 
 HIDDEN = (
     "CREATE TABLE secret (x int)",

@@ -13,7 +13,7 @@ from tests.controlplane.postgres_access import PostgresAccess
 from tests.integration.postgres_tenants import SERVERS, World, own_server, params
 
 from tenantry.adapters.postgres import PostgresAdmin, public_connect_fix
-from tenantry.ports import DatabaseCredentialsError, DatabaseError
+from tenantry.ports.postgres import DatabaseCredentialsError, DatabaseError
 
 
 @pytest.fixture(scope="module", params=SERVERS)

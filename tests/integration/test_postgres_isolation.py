@@ -11,7 +11,7 @@ from psycopg import sql
 from tests.integration.postgres_tenants import SERVERS, Session, World, open_world
 
 from tenantry.adapters.postgres import rules
-from tenantry.ports import DatabaseError, WantedDatabase
+from tenantry.ports.postgres import DatabaseError, WantedDatabase
 
 
 @pytest.fixture(params=SERVERS)

@@ -12,7 +12,7 @@ import pytest
 from tests.integration.postgres_tenants import SERVERS, KilledError, Killer, World, open_world, params, steps
 
 from tenantry.adapters.postgres import PostgresAdmin
-from tenantry.ports import DatabaseError, DatabaseState, WantedDatabase
+from tenantry.ports.postgres import DatabaseError, DatabaseState, WantedDatabase
 
 NOTHING = DatabaseState(claim=None, exists=False, stamped=False, settled=False)
 

@@ -23,7 +23,7 @@ from tests.integration.postgres_tenants import (
 )
 
 from tenantry.adapters.postgres import Limits
-from tenantry.ports import WantedDatabase
+from tenantry.ports.postgres import WantedDatabase
 
 
 @pytest.fixture(scope="module", params=SERVERS)

@@ -29,7 +29,7 @@ from tests.integration.postgres_tenants import (
 )
 
 from tenantry.adapters.postgres import Limits, PostgresAdmin, rules
-from tenantry.ports import DatabaseError, WantedDatabase
+from tenantry.ports.postgres import DatabaseError, WantedDatabase
 
 DUE = datetime(2031, 5, 6, 7, 8, 9, 123456, tzinfo=UTC)
 LONG_AGO = datetime(2001, 1, 1, tzinfo=UTC)

@@ -10,7 +10,7 @@ from tests.controlplane.postgres_access import PostgresAccess
 from tests.integration.postgres_tenants import SERVERS, World, open_world, own_server, owners, run
 
 from tenantry.adapters.postgres import Limits
-from tenantry.ports import DatabaseError
+from tenantry.ports.postgres import DatabaseError
 
 
 @pytest.fixture(scope="module", params=SERVERS)

@@ -28,7 +28,7 @@ from tests.integration.postgres_tenants import (
 )
 
 from tenantry.adapters.postgres import Limits, PostgresAdmin
-from tenantry.ports import DatabaseError, LoginState, WantedDatabase
+from tenantry.ports.postgres import DatabaseError, LoginState, WantedDatabase
 
 ROTATIONS = 20
 RACES = 60

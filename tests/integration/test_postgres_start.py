@@ -145,6 +145,7 @@ def test_a_fresh_volume_gets_a_database_that_lets_nobody_in_without_a_password(p
     assert "first" not in (pod.folder / "log").read_text()
 
 
+@pytest.mark.timeout(300)
 def test_killed_at_any_moment_of_its_first_start_it_begins_anew_or_goes_on(pod: Pod) -> None:
     """The moments are spread over the time that a first start takes."""
     began = time.monotonic()

@@ -11,6 +11,7 @@ import pytest
 import yaml
 from tests.integration.acting import (
     CLUSTER_ROLES,
+    OPERATOR_NAMESPACES,
     OPERATOR_SUBJECT,
     POD_SECURITY,
     eventually,
@@ -162,3 +163,20 @@ def test_a_namespace_is_adopted_with_its_owners_consent_and_let_go_again(scene: 
     assert scene.operator.patch(NAMESPACES.path(name=scene.consenting), stamp).refused_by == ""
     nothing = {"metadata": {"labels": {names.LABEL_MANAGEMENT_ID: None, names.LABEL_TENANT_HASH: None}}}
     assert scene.operator.patch(NAMESPACES.path(name=scene.adopted), nothing).refused_by == ""
+
+
+def test_a_namespace_whose_owner_took_the_consent_back_is_still_let_go_and_not_deleted(scene: Scene) -> None:
+    name = f"marked-{scene.identity.tenant_hash[:6]}"
+    body = scene.own_namespace(name)
+    body["metadata"]["annotations"][names.ANNOTATION_ADOPTED] = "{}"
+    path = NAMESPACES.path(name=name)
+    assert scene.admin.create(NAMESPACES, body, dry=False).status == 201
+    try:
+        assert scene.operator.delete(path).refused_by == OPERATOR_NAMESPACES
+        nothing = {"labels": {names.LABEL_MANAGEMENT_ID: None, names.LABEL_TENANT_HASH: None}}
+        assert scene.operator.patch(path, {"metadata": nothing}).refused_by == ""
+        unmarked = {"metadata": {"annotations": {names.ANNOTATION_ADOPTED: None}}}
+        assert scene.admin.patch(path, unmarked, dry=False).status == 200
+        assert scene.operator.patch(path, {"metadata": nothing}).refused_by == OPERATOR_NAMESPACES
+    finally:
+        scene.admin.delete(path, dry=False)

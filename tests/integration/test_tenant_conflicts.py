@@ -48,11 +48,15 @@ def test_a_foreign_namespace_of_the_wanted_name_is_told_and_never_touched(workbe
     )
     before = workbench.on_target(NAMESPACES, "", where.namespace)
     workbench.apply(workbench.tenant(database=SHARED))
+    way = ""
+    if whose == "not made by this operator":
+        consent = f"{workbench.stage.management_id}/{workbench.workspace}/acme"
+        way = f", or have its owner annotate it with tenantry.io/allow-adoption={consent}"
     tenant = workbench.told(
         "False",
         "NamespaceConflict",
         f"the namespace {where.namespace!r} is on the target and is {whose}; it is not touched: rename or delete it "
-        "there",
+        f"there{way}",
     )
     assert condition(tenant, "Stalled")["reason"] == "NamespaceConflict"
     assert workbench.database_traces(where) == set()

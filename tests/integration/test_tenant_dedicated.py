@@ -269,6 +269,63 @@ def test_a_volume_that_is_gone_is_told_and_no_empty_database_takes_its_place(
     assert list(node.volume(where.namespace).iterdir()) == []
 
 
+def sized(size: str) -> Json:
+    return {**DATABASE, "dedicated": {**DEDICATED, "size": size}}
+
+
+@pytest.fixture
+def sizes(workbench: Workbench, plan: str) -> str:
+    """A plan with a size for which the node has no room."""
+    both = {"small": {"cpu": "250m", "memory": "256Mi"}, "large": {"cpu": "250m", "memory": "512Mi"}}
+    return workbench.platform("TenantPlan", "sizes", allowedModes=["Dedicated"], sizes=both)
+
+
+def test_a_pod_that_can_not_start_is_replaced_once_what_was_wrong_is_corrected(
+    workbench: Workbench, node: Node, sizes: str
+) -> None:
+    where = made(workbench, node, sizes)
+    leave_row(workbench, node, where)
+    volume = workbench.on_target(VOLUME_CLAIMS, where.namespace, POSTGRES_VOLUME)["metadata"]["uid"]
+    node.too_large = "512Mi"
+    workbench.apply(workbench.tenant(plan=sizes, database=sized("large")))
+    wait_for(lambda: says(workbench, "is not placed on a node: 0/1 nodes are available"), "it can't start", SECONDS)
+    stuck = workbench.on_target(PODS, where.namespace, POSTGRES_POD)["metadata"]["uid"]
+    looked_at(workbench)
+    assert workbench.on_target(PODS, where.namespace, POSTGRES_POD)["metadata"]["uid"] == stuck, "it is as it is wanted"
+    workbench.apply(workbench.tenant(plan=sizes, database=sized("small")))
+    workbench.ready(seconds=SECONDS)
+    assert has_row(workbench, node, where)
+    assert workbench.on_target(VOLUME_CLAIMS, where.namespace, POSTGRES_VOLUME)["metadata"]["uid"] == volume
+
+
+def test_a_pod_that_can_not_start_is_left_where_the_volumes_claim_is_going(
+    workbench: Workbench, node: Node, sizes: str
+) -> None:
+    where = made(workbench, node, sizes)
+    node.too_large = "512Mi"
+    workbench.apply(workbench.tenant(plan=sizes, database=sized("large")))
+    wait_for(lambda: says(workbench, "is not placed on a node: 0/1 nodes are available"), "it can't start", SECONDS)
+    stuck = workbench.on_target(PODS, where.namespace, POSTGRES_POD)["metadata"]["uid"]
+    path = VOLUME_CLAIMS.path(where.namespace, POSTGRES_VOLUME)
+    assert workbench.target.patch(path, {"metadata": {"finalizers": ["example.com/kept"]}}, dry=False).status == 200
+    workbench.target.delete(path, dry=False)
+    workbench.apply(workbench.tenant(plan=sizes, database=sized("small")))
+
+    def observed() -> bool:
+        body = workbench.on_target(STATEFUL_SETS, where.namespace, POSTGRES)
+        status = body["status"]
+        current = status["observedGeneration"] == body["metadata"]["generation"]
+        return bool(current and status["updateRevision"] == status["currentRevision"])
+
+    wait_for(observed, "the StatefulSet is as it was")
+    looked_at(workbench)
+    looked_at(workbench)
+    assert workbench.on_target(PODS, where.namespace, POSTGRES_POD)["metadata"]["uid"] == stuck
+    workbench.target.patch(path, {"metadata": {"finalizers": []}}, dry=False)
+    workbench.told("False", "DatabaseMissing", None, seconds=SECONDS)
+    assert workbench.on_target(PODS, where.namespace, POSTGRES_POD)["metadata"]["uid"] == stuck
+
+
 def test_a_namespace_that_is_gone_took_the_database_along_and_none_is_made(
     workbench: Workbench, node: Node, plan: str
 ) -> None:

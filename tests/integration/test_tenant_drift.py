@@ -6,22 +6,18 @@ from typing import TYPE_CHECKING, Any
 
 from tests.integration.acting import manifest
 from tests.integration.tenants import condition, wait_for
+from tests.scene.edits import EDITS, meant
 from tests.scene.stage import DOMAIN
 
 from tenantry.api.identity import host_claim_name
 from tenantry.api.names import SYSTEM_NAMESPACE
 from tenantry.api.resources import (
     CONFIG_MAPS,
-    INGRESSES,
-    LIMIT_RANGES,
     NAMESPACES,
     NETWORK_POLICIES,
-    RESOURCE_QUOTAS,
     ROLE_BINDINGS,
     SECRETS,
-    SERVICE_ACCOUNTS,
     WATCHED_ON_TARGETS,
-    Resource,
     resource_of,
 )
 
@@ -32,29 +28,14 @@ Json = dict[str, Any]
 
 SECONDS = 10.0
 """Within which what was changed is back; it takes about half a second."""
-SERVER_FIELDS = ("uid", "resourceVersion", "creationTimestamp", "managedFields", "generation")
 RBAC = {"bindings": [{"role": "Admin", "subjects": [{"kind": "User", "name": "anna"}]}]}
-
-EDITS: tuple[tuple[Resource, str, Json], ...] = (
-    (RESOURCE_QUOTAS, "tenant", {"spec": {"hard": {"pods": "1000"}}}),
-    (LIMIT_RANGES, "tenant", {"spec": {"limits": [{"type": "Container", "default": {"cpu": "64"}}]}}),
-    (NETWORK_POLICIES, "tenant-isolation", {"spec": {"ingress": [{}]}}),
-    (NETWORK_POLICIES, "tenant-egress", {"spec": {"egress": [{}]}}),
-    (SERVICE_ACCOUNTS, "tenant", {"automountServiceAccountToken": True}),
-    (ROLE_BINDINGS, "tenant-admin", {"subjects": [{"kind": "Group", "name": "everybody",
-                                                   "apiGroup": "rbac.authorization.k8s.io"}]}),
-    (CONFIG_MAPS, "tenant-info", {"data": {"plan": "gold"}}),
-    (INGRESSES, "tenant", {"spec": {"ingressClassName": "another"}}),
-)  # fmt: skip
 
 
 def essence(workbench: Workbench, where: Whereabouts) -> dict[str, Json]:
     """A tenant's objects without what the server says of them."""
     found = {}
     for body in workbench.objects(where, kinds=WATCHED_ON_TARGETS):
-        metadata = {key: value for key, value in body["metadata"].items() if key not in SERVER_FIELDS}
-        wanted = {key: value for key, value in body.items() if key != "status"}
-        found[f"{body['kind']}/{metadata['name']}"] = {**wanted, "metadata": metadata}
+        found[f"{body['kind']}/{body['metadata']['name']}"] = meant(body)
     return found
 
 
@@ -71,6 +52,21 @@ def test_objects_that_somebody_edits_are_put_back_within_seconds(workbench: Work
     before[f"Namespace/{where.namespace}"]["metadata"]["labels"]["theirs"] = "yes"  # is no business of ours
     wait_for(lambda: essence(workbench, where) == before, "all is as it was", SECONDS)
     workbench.ready()
+
+
+def test_the_closed_network_of_a_tenant_that_is_switched_off_is_closed_again_when_somebody_opens_it(
+    workbench: Workbench,
+) -> None:
+    where = workbench.whereabouts()
+    workbench.apply(workbench.tenant(enabled=False))
+    workbench.told("True", "Disabled", None)
+    path = NETWORK_POLICIES.path(where.namespace, "tenant-isolation")
+    for way in ("ingress", "egress"):
+        answer = workbench.target.patch(path, {"spec": {way: [{}]}}, dry=False)
+        assert answer.status == 200, answer.message
+    wait_for(
+        lambda: not {"ingress", "egress"} & workbench.target.get(path).body["spec"].keys(), "it is closed", SECONDS
+    )
 
 
 def test_objects_that_somebody_deletes_are_made_again_within_seconds(workbench: Workbench) -> None:

@@ -151,6 +151,29 @@ def test_without_a_word_of_what_was_applied_the_tenant_is_left_as_it_is(workbenc
     assert workbench.record(where)["spec"]["lastSpec"]["env"] == {"A": "2"}
 
 
+@pytest.mark.parametrize("anew", [True, False], ids=["made anew from stamps", "not there yet"])
+def test_whose_record_was_lost_during_a_dry_run_leaves_by_no_spec_that_was_only_held(
+    workbench: Workbench, anew: bool
+) -> None:
+    where = workbench.whereabouts()
+    plan = workbench.platform("TenantPlan", "plan", deletion={"maxWindow": "720h"})
+    workbench.make(plan=plan, env={"A": "1"})
+    hold(workbench, plan=plan, env={"A": "2"}, deletion={"window": "0s"})
+    path = TENANT_RECORDS.path(name=where.identity.record)
+    unknown = {"spec": {"tenantUid": "", "lastSpec": None, "lastGeneration": None}}
+    api = workbench.management
+    lost = api.patch(path, unknown, dry=False) if anew else api.delete(path, dry=False)
+    assert lost.status == 200, lost.message
+    now = workbench.look_now()
+    tenant = workbench.when(lambda body: body["status"].get("lastHandledReconcileAt") == now, "it is looked at again")
+    assert "no TenantRecord says which spec was applied last" in condition(tenant)["message"]
+    workbench.delete()
+    workbench.gone()
+    record = workbench.record(where)["spec"]
+    assert (record["state"], record["deletion"]["window"]) == ("Deleted", "24h")
+    assert workbench.on_target(NAMESPACES, "", where.namespace)
+
+
 def test_a_suspended_tenant_stays_so_while_a_change_of_it_is_held(workbench: Workbench) -> None:
     where = workbench.whereabouts()
     workbench.make(env={"A": "1"})

@@ -67,13 +67,15 @@ NOWHERE: dict[str, tuple[Spec, Spec, str, str]] = {
         {"capacity": {"maxTenants": 0}, "region": "{prefix}"},
         {"region": "{prefix}"},
         "ClusterFull",
-        "every cluster with region: {prefix} that this workspace may use is full or unschedulable",
+        "every cluster with region: {prefix} that this workspace may use is full, unschedulable or another tenant's "
+        "own (Tier3)",
     ),
     "unschedulable by environment": (
         {"unschedulable": True, "environment": "{prefix}"},
         {"environment": "{prefix}"},
         "ClusterFull",
-        "every cluster with environment: {prefix} that this workspace may use is full or unschedulable",
+        "every cluster with environment: {prefix} that this workspace may use is full, unschedulable or another "
+        "tenant's own (Tier3)",
     ),
     "another environment in that region": (
         {"region": "{prefix}", "environment": "dev"},

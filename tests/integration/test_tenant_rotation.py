@@ -188,7 +188,7 @@ def test_a_deleted_secret_gives_new_credentials_and_the_old_ones_their_grace(wor
     wait_for(lambda: workbench.on_target(SECRETS, where.namespace, "tenant-database"), "the Secret is there again")
     after = secret(workbench, where)
     assert after["username"] != before["username"]
-    assert works(after["uri"])
+    wait_for(lambda: works(after["uri"]), "its password is the login's: the Secret is written first", 5)
     assert works(before["uri"])
     assert rotated_at(workbench, where) is not None
 

@@ -146,7 +146,11 @@ def test_a_secret_that_somebody_deleted_is_made_again_when_it_is_looked_at(workb
     workbench.ready()
     assert after["password"] != before["password"], "the former one is nowhere to be had"
     for uri in (after["uri"], before["uri"]):  # who read the former one has its grace period, as after a rotation
-        assert psql(workbench.stage.postgres_18, uri).startswith(f"{where.database}_owner|")
+        wait_for(
+            lambda uri=uri: psql(workbench.stage.postgres_18, uri).startswith(f"{where.database}_owner|"),  # type: ignore[misc]  # mypy can't type a default of a lambda
+            "its password is the login's: the Secret is written first",
+            5,
+        )
     assert workbench.secret(where, "tenant-env")["A"] == "1"
 
 

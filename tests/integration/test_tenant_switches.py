@@ -1,4 +1,4 @@
-"""Switches: enabled, suspend, tasks, ingress and rbac, each by itself and in every combination."""
+"""Switches: enabled, suspend, tasks, ingress, rbac and proxy, each by itself and in every combination."""
 
 from __future__ import annotations
 
@@ -141,11 +141,13 @@ def test_a_suspended_tenant_is_left_as_it_is_and_its_status_goes_on(workbench: W
     assert workbench.on_target(RESOURCE_QUOTAS, where.namespace, "tenant") != {}
 
 
+@pytest.mark.timeout(240)
 def test_the_switches_are_independent_of_each_other_in_every_combination(workbench: Workbench) -> None:
     where = workbench.whereabouts()
     workbench.make(database=SHARED)
     deploy(workbench, where)
-    for enabled, tasks, ingress, rbac in itertools.product((False, True), repeat=4):
+    workbench.env_secret("proxy", {"url": "http://proxy.example.com:3128"})
+    for enabled, tasks, ingress, rbac, proxy in itertools.product((False, True), repeat=5):
         workbench.apply(
             workbench.tenant(
                 database=SHARED,
@@ -153,10 +155,11 @@ def test_the_switches_are_independent_of_each_other_in_every_combination(workben
                 tasks={"enabled": tasks},
                 ingress={"enabled": ingress},
                 rbac={"enabled": rbac, "bindings": ADMIN},
+                proxy={"httpSecretRef": {"name": "proxy"}} if proxy else None,
             )
         )
         workbench.told("True", "Ready" if enabled else "Disabled", None)
-        what = f"enabled={enabled} tasks={tasks} ingress={ingress} rbac={rbac}"
+        what = f"enabled={enabled} tasks={tasks} ingress={ingress} rbac={rbac} proxy={proxy}"
         work = enabled and tasks
         assert running(workbench, where) == (3 if enabled else 0, 2 if work else 0, work), what
         names = workbench.inventory(where)
@@ -164,6 +167,7 @@ def test_the_switches_are_independent_of_each_other_in_every_combination(workben
         assert ("RoleBinding/tenant-view" in names) == rbac, what
         assert ("ResourceQuota/tenant-off" in names) != enabled, what
         assert logs_in(workbench, where) == enabled, what
+        assert ("HTTP_PROXY" in workbench.secret(where, "tenant-env")) == proxy, what
 
 
 def test_a_tenant_that_began_as_switched_off_is_on_afterwards_and_at_rest(workbench: Workbench) -> None:

@@ -38,6 +38,7 @@ class OperatorProcess:
         flags: More flags.
         allow_loopback: Targets and database servers may be on this machine.
         stop_seconds: What it gets for its graceful end.
+        program: What of Python runs `tenantry`.
         remove: The folder to delete when this process dies without having stopped the operator.
     """
 
@@ -49,12 +50,14 @@ class OperatorProcess:
         *,
         allow_loopback: bool = True,
         stop_seconds: float = STOP_SECONDS,
+        program: Sequence[str] = ("-m", "tenantry"),
         remove: Path | None = None,
     ) -> None:
         self._kubeconfig = kubeconfig
         self._log = log
         self._flags = (*(("--allow-loopback-targets",) if allow_loopback else ()), *flags)
         self._stop_seconds = stop_seconds
+        self._program = tuple(program)
         self._remove = remove
         self._process: Server | None = None
         self.port = 0
@@ -81,7 +84,7 @@ class OperatorProcess:
         self.port = free_port()
         address = f"127.0.0.1:{self.port}"
         command = [
-            sys.executable, "-m", "tenantry", "operator",
+            sys.executable, *self._program, "operator",
             "--kubeconfig", str(self._kubeconfig),
             "--metrics-address", address, "--health-address", address,
             *self._flags,

@@ -23,6 +23,7 @@ from aiohttp import web
 from tests.controlplane.access import ClusterAccess
 from tests.controlplane.certificates import Authority
 from tests.scene.proxy_faults import Answer, Cut, Fault, Hang, Journal, Passing, Rule, Rules, Slow, error_event
+from tests.scene.proxy_tunnel import asks_for_tunnel, pass_tunnel
 from yarl import URL
 
 LOOPBACK: Final = "127.0.0.1"
@@ -246,6 +247,9 @@ class FaultProxy:
                 pass
         if passing.watch:
             return await self._stream(request, passing)
+        if asks_for_tunnel(request):
+            assert self._session is not None
+            return await pass_tunnel(request, self._session, self._url(request), self._authorization(request))
         await self._told(self.before_write, passing)
         answered = await self._forward(request, body)
         await self._told(self.after_write, passing)
@@ -301,15 +305,22 @@ class FaultProxy:
         assert self._session is not None
         headers = _passed_on(request.headers)
         headers.popall("Host", None)
-        if self._backend.token is not None:
-            headers["Authorization"] = f"Bearer {self._backend.token}"
+        if authorization := self._authorization(request):
+            headers["Authorization"] = authorization
         return self._session.request(
             request.method,
-            URL(f"{self._backend.server}{request.raw_path}", encoded=True),
+            self._url(request),
             data=body or None,
             headers=headers,
             skip_auto_headers=("Content-Type", "User-Agent", "Accept", "Accept-Encoding"),
         )
+
+    def _url(self, request: web.BaseRequest) -> URL:
+        return URL(f"{self._backend.server}{request.raw_path}", encoded=True)
+
+    def _authorization(self, request: web.BaseRequest) -> str:
+        token = self._backend.token
+        return f"Bearer {token}" if token is not None else request.headers.get("Authorization", "")
 
 
 def _session(backend: Backend) -> aiohttp.ClientSession:

@@ -14,7 +14,7 @@ TARGET_KINDS = (
     "namespaces,resourcequotas,limitranges,networkpolicies,serviceaccounts,rolebindings,configmaps,secrets,ingresses"
 )
 VOLATILE = ("uid", "resourceVersion", "creationTimestamp", "managedFields", "generation", "selfLink")
-RANDOM_KEYS = ("password", "port", "uri", "jdbc-uri", "pgpass")
+RANDOM_KEYS = ("password", "port", "uri", "jdbc-uri", "pgpass", "token", "previous")
 
 DATABASES = """
 SELECT d.datname, pg_get_userbyid(d.datdba) AS owner, d.datacl::text, d.datconnlimit, d.datallowconn,

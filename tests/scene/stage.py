@@ -34,6 +34,11 @@ from tests.scene.zone import TxtServer
 CLUSTER: Final = "main"
 DOMAIN: Final = "main.example.com"
 POSTGRES_IMAGE: Final = "registry.example.com/postgres:{version}"
+CLOUDNATIVEPG: Final = {
+    "image": "registry.example.com/cloudnative-pg/postgresql:{version}",
+    "operatorNamespace": "cnpg-system",
+    "apiServerCidrs": ["192.0.2.10/32"],
+}
 SERVER_18: Final = "pg18"
 SERVER_15: Final = "pg15"
 PLAN: Final = "basic"
@@ -172,7 +177,7 @@ def _register(management: ClusterAccess, target: ClusterAccess, plain: PostgresA
             environment="prod",
             default=True,
             databaseServer=SERVER_18,
-            dedicatedDatabases={"image": POSTGRES_IMAGE},
+            dedicatedDatabases={"image": POSTGRES_IMAGE, "cloudNativePG": CLOUDNATIVEPG},
         ),
         admin_secret(f"{SERVER_18}-admin", plain),
         server_manifest(SERVER_18, plain),

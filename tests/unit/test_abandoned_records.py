@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from dataclasses import replace
 from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any, cast
@@ -11,9 +12,20 @@ import pytest
 from tests.unit.fake_time import FakeTime
 from tests.unit.test_cli_deletions import record
 
-from tenantry.api.names import TENANT_FINALIZER
-from tenantry.api.resources import TENANT_RECORDS, TENANTS, Ref
-from tenantry.ports import ConflictError, DatabaseError, Json, NotFoundError
+from tenantry.api.names import DELETIONS_CONFIG_MAP, TENANT_FINALIZER
+from tenantry.api.resources import (
+    CONFIG_MAPS,
+    CUSTOM_RESOURCE_DEFINITIONS,
+    NAMESPACES,
+    TENANT_RECORDS,
+    TENANTS,
+    Ref,
+    Resource,
+)
+from tenantry.decide.deletion import StopRule
+from tenantry.ports.kube import ConflictError, NotFoundError
+from tenantry.ports.postgres import DatabaseError
+from tenantry.ports.world import Json
 from tenantry.reconcile.ledger import Ledger
 from tenantry.reconcile.memory import Memory
 from tenantry.reconcile.result import Result
@@ -33,6 +45,7 @@ class Scene:
         self.deleted: list[Ref] = []
         self.events: list[str] = []
         self.patches: list[Json] = []
+        self.time = FakeTime()
         self._claims = [name.format(self.record.name) for name in claims] if isinstance(claims, list) else claims
         empty = SimpleNamespace(of_tenant=lambda _: [])
         cluster = SimpleNamespace(availability=UP if target else DOWN, live=empty)
@@ -42,7 +55,7 @@ class Scene:
             settings=Settings("m", "tenantry-system"), management=cast("Any", _Management(self)), live=port,
             ledger=Ledger(), targets=cast("Any", SimpleNamespace(get=lambda _: cluster)),
             servers=cast("Any", SimpleNamespace(get=lambda _: postgres)), own_servers=nothing,
-            clock=FakeTime(), dns=nothing, events=port,
+            clock=self.time, dns=nothing, events=port,
             wake=port, token=lambda: "", certificate=nothing, jitter=float, copier=nothing,
         )  # fmt: skip
 
@@ -51,8 +64,22 @@ class Scene:
             raise self._claims
         return [SimpleNamespace(record=name) for name in self._claims]
 
+    def removed(self, uid: str = "t1", tenant: str = "acme", **changes: Any) -> None:
+        """The API server removed a Tenant that had just got our finalizer."""
+        body = record(f"{tenant}-1", state="Active", tenant=tenant, tenantUid=uid)
+        self.world.ledger.note(body.name, body.model_dump(by_alias=True, mode="json"))
+        usual = {"name": tenant, "namespace": "shop", "uid": uid, "finalizers": [TENANT_FINALIZER]}
+        usual["creationTimestamp"] = "2026-01-01T00:00:00Z"
+        gone: Json = {"metadata": usual, "spec": {"plan": "x"}}
+        assert self.world.endings.take({**gone, **changes}, self.time.now())
+
     # --- the management cluster's cache, and the Events ---------------------------------------------------------------
+    def all(self, _: Resource) -> list[Json]:
+        return []
+
     def get(self, ref: Ref) -> Json | None:
+        if ref == Ref(NAMESPACES, "", "shop"):
+            return {"metadata": {"name": "shop", "uid": "u1"}}
         return self.record.model_dump(by_alias=True, mode="json") if ref == self.ref else None
 
     def wake(self, key: Ref) -> None:
@@ -60,6 +87,9 @@ class Scene:
 
     def writing(self, _: Ref) -> Any:
         return contextlib.nullcontext()
+
+    def observe(self, body: Json) -> None:
+        assert body["metadata"]["name"] == self.record.name
 
     def forget(self, ref: Ref, *, uid: str) -> None:
         assert (ref, uid) == (self.ref, "r")
@@ -78,7 +108,9 @@ class _Management:
         self._scene = scene
 
     async def get(self, ref: Ref) -> Json:
-        assert ref == Ref(TENANTS, "shop", "acme")
+        if ref.resource == CUSTOM_RESOURCE_DEFINITIONS:
+            return {"metadata": {"name": ref.name}}
+        assert ref in (Ref(TENANTS, "shop", "acme"), Ref(CONFIG_MAPS, "tenantry-system", DELETIONS_CONFIG_MAP))
         raise NotFoundError("gone", status=404, reason="NotFound")
 
     async def now(self) -> datetime:
@@ -88,6 +120,11 @@ class _Management:
         assert ref.resource == TENANT_RECORDS
         assert patch["metadata"] == {"resourceVersion": "1"}
         self._scene.patches.append(patch["spec"])
+        if patch["spec"].get("heldSince"):
+            self._scene.record = self._scene.record.model_copy(
+                update={"spec": self._scene.record.spec.model_copy(update={"message": patch["spec"]["message"]})}
+            )
+            return self._scene.record.model_dump(by_alias=True, mode="json")
         raise ConflictError("somebody else", status=409, reason="Conflict")
 
     async def delete(self, ref: Ref, *, uid: str, resource_version: str) -> None:
@@ -117,24 +154,67 @@ async def test_what_can_not_be_told_now_is_asked_again_soon_and_alarms_nobody(sc
 
 async def test_one_that_was_deleted_while_it_got_its_finalizer_goes_its_way_as_if_it_had_been_held() -> None:
     scene = Scene(claims=["{}"])
-    scene.world.endings.take({"metadata": {"uid": "t1", "finalizers": [TENANT_FINALIZER]}, "spec": {"plan": "x"}})
+    scene.removed()
+    assert await scene.reconcile() == Result(requeue_after=2.0), "it may be one of many"
+    scene.time.advance(3)
     with pytest.raises(ConflictError):  # from here on it is a deletion as any other
         await scene.reconcile()
     assert scene.patches == [
         {
-            "deletedAt": "2026-01-01T00:00:00Z",
-            "purgeAfter": "2026-01-02T00:00:00Z",
+            "deletedAt": "2026-01-01T00:00:03Z",
+            "purgeAfter": "2026-01-02T00:00:03Z",
             "state": "Deleted",
             "lastSpec": {"plan": "x"},
         }
     ]
 
 
+@pytest.mark.parametrize(("others", "why"), [(9, None), (10, "11 tenants were deleted within 10 minutes")])
+async def test_many_that_went_that_way_are_stopped_and_run_on_as_if_their_deletion_had_been_aborted(
+    others: int, why: str | None
+) -> None:
+    scene = Scene(claims=["{}"])
+    scene.world = replace(scene.world, settings=replace(scene.world.settings, stop=StopRule(share=1.0)))
+    scene.removed()
+    for number in range(others):
+        scene.removed(f"other-{number}", f"other{number}")
+    scene.time.advance(3)
+    with pytest.raises(ConflictError):
+        await scene.reconcile()
+    last = scene.patches[-1]
+    assert last["state"] == ("Deleted" if why is None else "Retained")
+    assert "deletedAt" in last, "it counts for those that come"
+    if why is not None:
+        assert [each["state"] for each in scene.patches[1:]] == ["Retained"]
+        assert why in last["message"]
+        assert "tenantry undelete acme-1" in last["message"]
+
+
+async def test_a_protected_one_that_went_that_way_runs_on() -> None:
+    scene = Scene(claims=["{}"])
+    scene.removed(spec={"deletion": {"protected": True}})
+    scene.time.advance(3)
+    with pytest.raises(ConflictError):
+        await scene.reconcile()
+    (only,) = scene.patches
+    assert only["state"] == "Retained"
+    assert "spec.deletion.protected is true" in only["message"]
+
+
+async def test_the_end_of_an_ephemeral_one_that_went_that_way_is_not_counted() -> None:
+    scene = Scene(claims=["{}"])
+    scene.removed(spec={"ephemeral": {"ttl": "1h"}})
+    scene.time.advance(3601)
+    with pytest.raises(ConflictError):
+        await scene.reconcile()
+    assert scene.patches[-1]["expired"] is True
+
+
 @pytest.mark.parametrize("metadata", [{"finalizers": []}, {"deletionTimestamp": "x"}], ids=["by hand", "held"])
 async def test_one_whose_finalizer_somebody_removed_runs_on(metadata: Json) -> None:
     scene = Scene(claims=["{}"])
     usual = {"uid": "t1", "finalizers": [TENANT_FINALIZER]}
-    scene.world.endings.take({"metadata": {**usual, **metadata}, "spec": {}})
+    scene.world.endings.take({"metadata": {**usual, **metadata}, "spec": {}}, scene.time.now())
     await scene.reconcile()
     assert (scene.patches, scene.events) == ([], ["TenantMissing"])
 

@@ -19,7 +19,7 @@ from tenantry.adapters.kube.addresses import (
     resolve,
     resolve_all,
 )
-from tenantry.ports import UnreachableError
+from tenantry.ports.kube import UnreachableError
 
 
 def answering(*addresses: str) -> Lookup:

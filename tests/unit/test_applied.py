@@ -9,12 +9,13 @@ from hypothesis import given
 from tests.unit.strategies import calmly, specs
 from tests.unit.test_ledger import record
 
-from tenantry.api.resources import TENANT_RECORDS, Ref
+from tenantry.api.names import TENANT_FINALIZER
+from tenantry.api.resources import NAMESPACES, TENANT_RECORDS, Ref
 from tenantry.api.tenant import Tenant, TenantSpec
 from tenantry.api.tenantrecord import TenantRecord
 from tenantry.decide.merging import merged
-from tenantry.ports import Json
-from tenantry.reconcile.applied import hold_of
+from tenantry.ports.world import Json
+from tenantry.reconcile.applied import NEW, UNKNOWN, hold_of
 from tenantry.reconcile.ledger import Ledger
 from tenantry.reconcile.records import spec_change, spec_document
 from tenantry.reconcile.world import World
@@ -45,6 +46,8 @@ class Records:
             self.ledger.note(body["metadata"]["name"], body)
 
     def get(self, ref: Ref) -> Json | None:
+        if ref == Ref(NAMESPACES, "", "shop"):
+            return {"metadata": {"name": "shop", "uid": "w1"}}
         assert ref.resource == TENANT_RECORDS
         return self._body
 
@@ -88,6 +91,28 @@ def test_where_it_is_not_known_what_was_applied_nothing_is_done_and_that_is_said
     assert found is not None
     assert (found.applied, found.held, found.generation) == (None, True, 0)
     assert found.why.startswith("tenantry.io/dry-run: ")
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({}, UNKNOWN),
+        ({"lastSpec": OLD}, None),
+        ({"workspaceUid": "of a namesake of the workspace"}, NEW),
+        ({"state": "Deleted"}, NEW),
+    ],
+)
+def test_a_record_that_was_made_anew_is_the_tenants_if_it_is_of_its_workspace(changes: Json, why: str | None) -> None:
+    found = hold_of(world(record_of(tenantUid="", **changes)), tenant({}))
+    assert found is not None
+    assert found.why == (why or "")
+
+
+def test_a_tenant_whose_record_is_lost_is_not_called_new() -> None:
+    body = tenant({})
+    assert (hold_of(world(None), body) or pytest.fail("it is held")).why == NEW
+    had = body.model_copy(update={"metadata": body.metadata.model_copy(update={"finalizers": [TENANT_FINALIZER]})})
+    assert (hold_of(world(None), had) or pytest.fail("it is held")).why == UNKNOWN
 
 
 @pytest.mark.parametrize(("old", "new"), [(False, True), (True, False), (True, True), (False, False)])

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.crash.case import Case, Names
+from tests.crash.differing import difference, leaks
 from tests.crash.gate import Gate, Mode, Point
 from tests.crash.lane import Verdict
-from tests.crash.looking import difference, leaks
 from tests.crash.report import figures, line_of, passed
 from tests.scene.proxy import CutConnection
 from tests.scene.proxy_faults import Passing

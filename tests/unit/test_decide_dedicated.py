@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -16,7 +17,7 @@ from tenantry.api.database import DedicatedDatabase, ExternalAccess
 from tenantry.api.dedicated import DedicatedServer
 from tenantry.api.tenant import TenantSpec
 from tenantry.api.tenantplan import TenantPlanSpec
-from tenantry.decide.dedicated import address_told, check_unchanged, check_up, dedicated_server, needs
+from tenantry.decide.dedicated import address_told, check_unchanged, check_up, dedicated_server, is_stuck, needs
 from tenantry.decide.effective import effective
 from tenantry.decide.halt import Halt, Terminal, Waiting
 from tenantry.decide.quantities import parse_quantity
@@ -142,6 +143,43 @@ def test_what_holds_it_up_is_told() -> None:
     placed = {"type": "PodScheduled", "status": "False", "message": "0/3 nodes are available"}
     assert "0/3 nodes are available" in halted(one, {"status": {"conditions": [placed]}}).message
     assert halted(one, {"status": {}}).message.endswith("is not ready yet")
+
+
+FIVE = datetime(2026, 5, 1, 5, tzinfo=UTC)
+WAITS: Json = {"waiting": {"reason": "ImagePullBackOff"}}
+STATES: list[Json] = [WAITS, {"running": {"startedAt": "2026-05-01T04:55:00Z"}}, {"terminated": {"exitCode": 1}}, {}]
+
+
+@given(
+    generation=st.integers(1, 2), revision=st.sampled_from(["old", "new", None]),
+    ready=st.sampled_from(["True", "False", None]),
+    owner=st.sampled_from(["the-set", "another", None]), going=st.booleans(), state=st.sampled_from(STATES),
+)  # fmt: skip
+def test_replaced_is_just_a_pod_of_its_own_that_is_not_ready_nor_recovering_and_is_of_another_revision(
+    generation: int, revision: str | None, ready: str | None, owner: str | None, going: bool, state: Json
+) -> None:
+    wanted: Json = {"metadata": {"uid": "the-set", "generation": 2}, "status": {"observedGeneration": generation}}
+    wanted["status"] |= {"updateRevision": revision} if revision else {}
+    metadata: Json = {"labels": {"controller-revision-hash": "old"}}
+    metadata |= {"ownerReferences": [{"uid": owner, "controller": True}]} if owner else {}
+    metadata |= {"deletionTimestamp": "2026-05-01T04:59:00Z"} if going else {}
+    conditions = [{"type": "Ready", "status": ready}] if ready else []
+    containers = [{"name": "postgres", "state": state}]
+    pod = {"metadata": metadata, "status": {"conditions": conditions, "containerStatuses": containers}}
+    known = generation == 2 and revision == "new"
+    waits = ready != "True" and "running" not in state
+    assert is_stuck(wanted, pod, FIVE) == (known and waits and owner == "the-set" and not going)
+
+
+@pytest.mark.parametrize(("minutes", "stuck"), [(9, False), (11, True)])
+def test_a_container_that_runs_has_ten_minutes_to_recover(minutes: int, stuck: bool) -> None:
+    wanted = {"metadata": {"uid": "s", "generation": 1}, "status": {"observedGeneration": 1, "updateRevision": "new"}}
+    began = (FIVE - timedelta(minutes=minutes)).isoformat()
+    pod = {
+        "metadata": {"ownerReferences": [{"uid": "s", "controller": True}]},
+        "status": {"containerStatuses": [{"state": {"running": {"startedAt": began}}}]},
+    }
+    assert is_stuck(wanted, pod, FIVE) is stuck
 
 
 @pytest.mark.parametrize("key", ["state", "lastState"])

@@ -12,7 +12,17 @@ from tenantry.api.base import parse_duration
 from tenantry.api.tenant import TenantSpec
 from tenantry.api.tenantplan import TenantPlanSpec
 from tenantry.api.tenantrecord import PinnedDeletion
-from tenantry.decide.deletion import Departure, Gone, StopRule, parse_time, pinned_deletion, safer, stopped, time_text
+from tenantry.decide.deletion import (
+    Departure,
+    Gone,
+    StopRule,
+    keeping_more,
+    parse_time,
+    pinned_deletion,
+    safer,
+    stopped,
+    time_text,
+)
 from tenantry.decide.halt import Terminal
 
 NOW = datetime(2026, 5, 1, 12, tzinfo=UTC)
@@ -52,6 +62,16 @@ def test_an_ephemeral_tenant_is_not_kept_beyond_its_end_unless_the_plan_says_so(
     throw_away = TenantSpec.model_validate({"ephemeral": {"ttl": "1h"}})
     assert pinned_deletion(throw_away, "p", plan()).window == "0s"
     assert pinned_deletion(throw_away, "p", plan("2h")).window == "2h"
+
+
+@given(hours, hours, st.sampled_from(["Delete", "Retain"]), st.sampled_from(["Delete", "Retain"]))
+def test_of_two_terms_what_keeps_more_is_kept_whichever_comes_first(
+    one: str, other: str, policy: str, another: str
+) -> None:
+    terms = PinnedDeletion(policy=policy, window=one), PinnedDeletion(policy=another, window=other)
+    for kept in (keeping_more(*terms), keeping_more(*reversed(terms))):
+        assert (kept.policy == "Retain") == ("Retain" in (policy, another))
+        assert parse_duration(kept.window) == max(map(parse_duration, (one, other)))
 
 
 def test_the_policy_is_the_specs() -> None:

@@ -11,7 +11,7 @@ import pytest
 from tenantry.adapters.kube.live import LiveCache
 from tenantry.api.names import LABEL_MANAGEMENT_ID, LABEL_TENANT_HASH
 from tenantry.api.resources import CONFIG_MAPS, NAMESPACES, Ref
-from tenantry.ports import WatchEvent
+from tenantry.ports.kube import WatchEvent
 
 Json = dict[str, Any]
 A = Ref(CONFIG_MAPS, "shop", "a")

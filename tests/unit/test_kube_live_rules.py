@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tenantry.adapters.kube.live import LiveCache
 from tenantry.api.names import LABEL_TENANT_HASH
 from tenantry.api.resources import CONFIG_MAPS, Ref
-from tenantry.ports import WatchEvent
+from tenantry.ports.kube import WatchEvent
 
 Json = dict[str, Any]
 NAMES = ("a", "b")

@@ -13,7 +13,7 @@ from tenantry.adapters.kube.live import LiveCache
 from tenantry.adapters.kube.watch import MAX_DELAY, Pace, Watcher
 from tenantry.api.names import LABEL_TENANT_HASH
 from tenantry.api.resources import CONFIG_MAPS, Resource
-from tenantry.ports import ExpiredError, ForbiddenError, KubeError, Listing, UnreachableError, WatchEvent
+from tenantry.ports.kube import ExpiredError, ForbiddenError, KubeError, Listing, UnreachableError, WatchEvent
 
 Json = dict[str, Any]
 DEADLINE = 5.0

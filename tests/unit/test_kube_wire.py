@@ -18,7 +18,7 @@ from tenantry.adapters.kube.lines import LineSplitter, LineTooLongError
 from tenantry.adapters.kube.shape import checked, collection_of, event_of, parsed, path_of, ref_of
 from tenantry.adapters.kube.tls import client_context
 from tenantry.api.resources import ACCESS_REVIEWS, CONFIG_MAPS, NAMESPACES, SECRETS, Ref
-from tenantry.ports import (
+from tenantry.ports.kube import (
     AlreadyExistsError,
     ConflictError,
     ExpiredError,

@@ -8,7 +8,8 @@ from typing import Any, cast
 import pytest
 
 from tenantry.api.resources import CLUSTERS, NAMESPACES, SECRETS, TENANTS, Ref
-from tenantry.ports import Json, Kube, Listing
+from tenantry.ports.kube import Kube, Listing
+from tenantry.ports.world import Json
 from tenantry.runtime.management import Change, ManagementCache
 
 ACME = Ref(TENANTS, "shop", "acme")

@@ -20,10 +20,11 @@ from tenantry.decide.workspaces import allows
 PROD = {"stage": "prod"}
 candidate_lists = st.lists(
     st.builds(
-        lambda name, spec, tenants, available: Candidate(cluster(name, spec), tenants, available),
+        lambda name, spec, tenants, available, claimed: Candidate(cluster(name, spec), tenants, available, claimed),
         st.sampled_from(["a", "b", "c"]),
         cluster_specs,
         st.integers(0, 4),
+        st.booleans(),
         st.booleans(),
     ),
     max_size=3,
@@ -38,28 +39,35 @@ placements = st.one_of(
 workspaces = st.sampled_from([{}, PROD, {"stage": "dev"}])
 
 
-def candidate(name: str, tenants: int = 0, *, available: bool = True, **spec: Any) -> Candidate:
+def candidate(name: str, tenants: int = 0, *, available: bool = True, claimed: bool = False, **spec: Any) -> Candidate:
     fields = {"allowedWorkspaces": {"from": "All"}, "region": "fra", **spec}
-    return Candidate(cluster(name, ClusterSpec.model_validate(fields)), tenants, available)
+    return Candidate(cluster(name, ClusterSpec.model_validate(fields)), tenants, available, claimed)
 
 
-def halt(placement: Placement | None, *candidates: Candidate) -> Halt:
+def halt(placement: Placement | None, *candidates: Candidate, exclusive: bool = False) -> Halt:
     with pytest.raises(Halt) as caught:
-        place(placement, PROD, candidates)
+        place(placement, PROD, candidates, exclusive=exclusive)
     return caught.value
 
 
 @calmly
-@given(placements, workspaces, candidate_lists, st.sampled_from([None, "prod"]))
-def test_a_chosen_cluster_is_allowed_schedulable_not_full_and_what_was_asked_for(
-    placement: Placement | None, labels: dict[str, str], candidates: list[Candidate], environment: str | None
+@given(placements, workspaces, candidate_lists, st.sampled_from([None, "prod"]), st.booleans())
+def test_a_chosen_cluster_is_allowed_schedulable_not_full_nobodys_own_and_what_was_asked_for(
+    placement: Placement | None,
+    labels: dict[str, str],
+    candidates: list[Candidate],
+    environment: str | None,
+    exclusive: bool,
 ) -> None:
     try:
-        chosen = place(placement, labels, candidates, environment)
+        chosen = place(placement, labels, candidates, environment, exclusive=exclusive)
     except Halt:
         return
     spec = chosen.spec
-    tenants = next(c.tenants for c in candidates if c.cluster.name == chosen.name)
+    found = next(c for c in candidates if c.cluster.name == chosen.name)
+    tenants = found.tenants
+    assert not found.claimed
+    assert not (exclusive and tenants), "who is to have it alone gets an empty one"
     assert allows(spec.allowed_workspaces, labels)
     assert not spec.unschedulable
     assert spec.capacity is None or spec.capacity.max_tenants is None or tenants < spec.capacity.max_tenants
@@ -130,6 +138,26 @@ def test_what_does_not_fit_yet_is_waited_for(placement: Placement | None, spec: 
     found = halt(placement, candidate("a", **spec))
     assert isinstance(found, Waiting)
     assert found.reason == reason
+
+
+@pytest.mark.parametrize(
+    ("candidates", "exclusive", "reason"),
+    [
+        ([candidate("a", claimed=True)], False, Reason.CLUSTER_CLAIMED),
+        ([candidate("a", claimed=True)], True, Reason.CLUSTER_CLAIMED),
+        ([candidate("a", 1)], True, Reason.CLUSTER_NOT_EMPTY),
+    ],
+)
+def test_a_cluster_that_is_somebodys_own_is_no_place_and_an_own_one_has_to_be_empty(
+    candidates: list[Candidate], exclusive: bool, reason: Reason
+) -> None:
+    named = halt(Placement(cluster="a"), *candidates, exclusive=exclusive)
+    assert (type(named), named.reason) == (Waiting, reason)
+    assert "'a'" in named.message
+    by_region = halt(Placement(region="fra"), *candidates, exclusive=exclusive)
+    assert by_region.reason == Reason.CLUSTER_FULL
+    empty = candidate("b", 0)
+    assert place(Placement(region="fra"), PROD, [*candidates, empty], exclusive=exclusive).name == "b"
 
 
 def test_a_placement_is_content_with_what_it_names_and_none_with_everything() -> None:

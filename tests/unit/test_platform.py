@@ -12,7 +12,7 @@ from tests.unit.strategies import calmly
 from tenantry.api.conditions import ConditionType, Reason
 from tenantry.api.resources import CLUSTERS, Ref
 from tenantry.decide.conditions import GOOD, Outcome
-from tenantry.ports import Availability
+from tenantry.ports.world import Availability
 from tenantry.reconcile.platform import COUNTER_INTERVAL, Counters, availability_of
 
 EU = Ref(CLUSTERS, "", "eu-1")

@@ -12,7 +12,7 @@ from psycopg.conninfo import conninfo_to_dict
 
 from tenantry.adapters.postgres import Limits, ServerParams, errors, public_connect_fix
 from tenantry.adapters.postgres.params import Dialling
-from tenantry.ports import DatabaseCredentialsError, DatabaseError, DatabaseUnreachableError, ServerFacts
+from tenantry.ports.postgres import DatabaseCredentialsError, DatabaseError, DatabaseUnreachableError, ServerFacts
 
 AT = 'connection failed: connection to server at "10.0.0.1", port 5432 failed: '
 

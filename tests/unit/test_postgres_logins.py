@@ -12,7 +12,7 @@ from tenantry.adapters.postgres import rules
 from tenantry.adapters.postgres.logins import client_name, state_of
 from tenantry.adapters.postgres.sessions import Session
 from tenantry.adapters.postgres.snapshot import RoleRow, Snapshot
-from tenantry.ports import LoginState, WantedDatabase
+from tenantry.ports.postgres import LoginState, WantedDatabase
 
 WANTED = WantedDatabase("tenantry_abcdefgh", "mgmt", "abcdefgh", "acme-abcdefgh", connection_limit=20)
 FIRST, SECOND = WANTED.logins

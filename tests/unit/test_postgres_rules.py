@@ -12,7 +12,7 @@ from psycopg import sql
 
 from tenantry.adapters.postgres import rules, statements
 from tenantry.adapters.postgres.snapshot import DatabaseRow, Grant, Membership, RoleRow, Snapshot, parse_claim
-from tenantry.ports import DatabaseClaim, DatabaseError, WantedDatabase
+from tenantry.ports.postgres import DatabaseClaim, DatabaseError, WantedDatabase
 
 WANTED = WantedDatabase("tenantry_abcdefgh", "mgmt", "abcdefgh", "acme-abcdefgh", connection_limit=20)
 STAMP = rules.Stamp.of(WANTED).comment()

@@ -17,7 +17,8 @@ from tenantry.api.names import LABEL_TENANT_HASH
 from tenantry.api.resources import CONFIG_MAPS, INGRESSES, NAMESPACES, RESOURCE_QUOTAS, Ref, Resource
 from tenantry.decide.preview import Write, items_of
 from tenantry.desired.blueprint import Blueprint
-from tenantry.ports import AlreadyExistsError, InvalidError, Json, Kube, Listing, NotFoundError, Target
+from tenantry.ports.kube import AlreadyExistsError, InvalidError, Kube, Listing, NotFoundError, Target
+from tenantry.ports.world import Json
 from tenantry.reconcile.apply import Applier, ref_of
 from tenantry.reconcile.overlay import Overlay, RehearsedKube, RehearsedLive
 from tenantry.reconcile.rehearsal import RehearsedTarget

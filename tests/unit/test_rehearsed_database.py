@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -12,8 +15,9 @@ from tenantry.api.effective import Effective
 from tenantry.api.tenant import TenantSpec
 from tenantry.api.tenantplan import TenantPlanSpec
 from tenantry.decide.effective import effective
-from tenantry.ports import DatabaseAdmin, DatabaseClaim, DatabaseState, LoginState, WantedDatabase
+from tenantry.ports.postgres import DatabaseAdmin, DatabaseClaim, DatabaseState, LoginState, WantedDatabase
 from tenantry.reconcile.database import CREATING, PARKED, READY
+from tenantry.reconcile.rehearsal import RehearsedOwnServers
 from tenantry.reconcile.rehearsed_database import RehearsedAdmin, Steps
 
 WANTED = WantedDatabase("tenantry_x", "m", "x", "acme-x", 20, ("citext",))
@@ -128,3 +132,18 @@ async def test_what_would_be_destroyed_is_told_as_deleted() -> None:
     await admin.drop(WANTED)
     await admin.release(WANTED)
     assert told(steps) == [("Delete", "Database tenantry_x", "on DatabaseServer pg")]
+
+
+async def test_a_tenants_own_server_is_opened_to_be_looked_at_only() -> None:
+    asked: list[bool] = []
+
+    class Own:
+        @asynccontextmanager
+        async def open(self, *_: object, read_only: bool = False) -> AsyncIterator[Any]:
+            asked.append(read_only)
+            yield SimpleNamespace(name="", admin=Real(), facts=None)
+
+    servers = RehearsedOwnServers(cast("Any", Own()), Steps(None))
+    async with servers.open(cast("Any", None), cast("Any", None)) as server:
+        assert (await server.admin.inspect(WANTED)).exists
+    assert asked == [True]

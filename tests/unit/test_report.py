@@ -14,7 +14,8 @@ from tenantry.api.conditions import ConditionType, Reason
 from tenantry.api.resources import TENANTS, Ref
 from tenantry.api.tenant import Tenant
 from tenantry.decide.conditions import GOOD, PENDING, Outcome
-from tenantry.ports import ForbiddenError, Json, KubeError, UnreachableError
+from tenantry.ports.kube import ForbiddenError, KubeError, UnreachableError
+from tenantry.ports.world import Json
 from tenantry.reconcile.ledger import Ledger
 from tenantry.reconcile.report import Report
 from tenantry.reconcile.world import Settings, World

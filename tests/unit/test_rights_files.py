@@ -12,6 +12,7 @@ from tenantry.api import names
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 GRANTS = ("ClusterRole", "Role")
+FILES = ("target-rbac.yaml", "target-cloudnativepg.yaml", "management-rbac.yaml")
 WRITES = frozenset({"create", "update", "patch", "delete", "deletecollection"})
 
 
@@ -34,7 +35,7 @@ def verbs_on(rules: list[dict[str, Any]], group: str, resource: str) -> set[str]
     }
 
 
-@pytest.mark.parametrize("file", ["target-rbac.yaml", "management-rbac.yaml"])
+@pytest.mark.parametrize("file", FILES)
 def test_no_role_has_a_wildcard_or_a_right_that_makes_rights(file: str) -> None:
     for document in documents(file):
         for rule in document.get("rules", []) if document["kind"] in GRANTS else []:
@@ -97,17 +98,28 @@ def test_no_tenant_writes_its_own_guard_rails(role: str) -> None:
         assert not verbs_on(rules, group, resource) & WRITES, resource
 
 
-def test_every_policy_is_bound_and_denies() -> None:
-    policies = {
-        d["metadata"]["name"] for d in documents("target-rbac.yaml") if d["kind"] == "ValidatingAdmissionPolicy"
-    }
-    bindings = [d["spec"] for d in documents("target-rbac.yaml") if d["kind"] == "ValidatingAdmissionPolicyBinding"]
+@pytest.mark.parametrize("file", FILES)
+def test_every_policy_is_bound_and_denies(file: str) -> None:
+    policies = {d["metadata"]["name"] for d in documents(file) if d["kind"] == "ValidatingAdmissionPolicy"}
+    bindings = [d["spec"] for d in documents(file) if d["kind"] == "ValidatingAdmissionPolicyBinding"]
     assert {spec["policyName"] for spec in bindings} == policies
     assert all(spec["validationActions"] == ["Deny"] for spec in bindings)
 
 
-def test_the_policies_come_before_the_rights_that_they_narrow() -> None:
-    kinds = [d["kind"] for d in documents("target-rbac.yaml")]
+def test_for_cloudnativepg_nothing_is_given_everywhere_but_to_look_and_nobody_may_delete_its_clusters() -> None:
+    file = "target-cloudnativepg.yaml"
+    (bound,) = (d["roleRef"]["name"] for d in documents(file) if d["kind"] == "ClusterRoleBinding")
+    everywhere = granted(bound, file)
+    assert verbs_on(everywhere, "postgresql.cnpg.io", "clusters") == {"list", "watch"}
+    assert {resource for rule in everywhere for resource in rule["resources"]} == {"clusters", "clusterroles"}
+    inside = granted(names.CLUSTER_ROLE_OPERATOR_CLOUDNATIVEPG, file)
+    assert verbs_on(inside, "postgresql.cnpg.io", "clusters") == {"get", "create", "patch"}
+    assert verbs_on(inside, "", "persistentvolumeclaims") == {"list"}
+
+
+@pytest.mark.parametrize("file", ["target-rbac.yaml", "target-cloudnativepg.yaml"])
+def test_the_policies_come_before_the_rights_that_they_narrow(file: str) -> None:
+    kinds = [d["kind"] for d in documents(file)]
     last_policy = max(i for i, kind in enumerate(kinds) if kind.startswith("ValidatingAdmissionPolicy"))
     assert last_policy < kinds.index("ClusterRole")
 
@@ -123,7 +135,7 @@ def test_both_files_fit_on_one_cluster() -> None:
     assert all(target[key] == management[key] for key in shared)
 
 
-@pytest.mark.parametrize("file", ["target-rbac.yaml", "management-rbac.yaml"])
+@pytest.mark.parametrize("file", FILES)
 def test_the_reference_names_every_role_policy_and_right(file: str) -> None:
     reference = (DEPLOY.parent / "docs" / "reference" / "rights.md").read_text()
     for document in documents(file):

@@ -6,10 +6,12 @@ import asyncio
 from dataclasses import replace
 from typing import Any, cast
 
+import pytest
 from tests.unit.fake_time import FakeTime
 from tests.unit.test_ledger import record
 
 from tenantry.adapters.kube.live import LiveCache
+from tenantry.api.names import ANNOTATION_DRY_RUN
 from tenantry.api.resources import CONTROLLER_REVISIONS, NAMESPACES, TENANT_RECORDS, TENANTS, Ref
 from tenantry.api.tenantplan import TenantPlan
 from tenantry.decide.rollout import Health, Pace
@@ -52,6 +54,17 @@ class Scene:
         for revision in ("pro-old", "pro-new"):
             self.see(CONTROLLER_REVISIONS, revision, "tenantry-system")
         self.restart()
+
+    def pinned(self, name: str) -> Json:
+        """What the record says is to happen at the tenant's deletion."""
+        body = self.live.get(Ref(TENANT_RECORDS, "", name)) or {}
+        return cast("Json", body["spec"].get("deletion", {}))
+
+    def note(self, name: str, **spec: Any) -> None:
+        """The record says this, too."""
+        body = self.live.get(Ref(TENANT_RECORDS, "", name)) or {}
+        self.see(TENANT_RECORDS, name, spec={**body["spec"], **spec})
+        self.world.ledger.note(name, self.live.get(Ref(TENANT_RECORDS, "", name)))
 
     def _add(self, tenant: str) -> str:
         name, body = record(tenant)
@@ -132,6 +145,30 @@ def test_whoever_leaves_or_may_not_use_the_plan_any_more_is_left_as_it_is() -> N
     stranger = Scene(3, stage="test")
     stranger.judge()
     assert (stranger.look().status.total, stranger.updated) == (0, [])
+
+
+@pytest.mark.parametrize(
+    ("annotations", "applied", "policy", "window"),
+    [
+        ({}, {"deletion": {"policy": "Retain"}}, "Delete", "1h"),
+        ({ANNOTATION_DRY_RUN: "true"}, {"deletion": {"policy": "Retain", "window": "3h"}}, "Retain", "3h"),
+        ({ANNOTATION_DRY_RUN: "true"}, None, "Retain", "2h"),
+    ],
+    ids=["applied", "held", "held, and nobody knows what was applied"],
+)
+def test_what_a_dry_run_holds_is_not_what_a_rollout_pins_for_the_deletion(
+    annotations: dict[str, str], applied: Json | None, policy: str, window: str
+) -> None:
+    scene = Scene(1)
+    (name,) = scene.names
+    asked = {"deletion": {"policy": "Delete", "window": "1h"}}
+    scene.see(TENANTS, "t00", "shop", spec=asked, annotations=annotations)
+    known = {"lastSpec": applied} if applied is not None else {}
+    scene.note(name, tenantUid="t00", deletion={"policy": "Retain", "window": "2h"}, **known)
+    scene.judge()
+    scene.look()
+    assert scene.updated == [name]
+    assert (scene.pinned(name)["policy"], scene.pinned(name)["window"]) == (policy, window)
 
 
 def test_a_canary_that_its_owner_suspends_is_replaced_by_another() -> None:

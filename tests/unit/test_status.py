@@ -13,7 +13,8 @@ from tests.unit.strategies import calmly
 from tenantry.api.cluster import ClusterStatus
 from tenantry.api.conditions import Condition
 from tenantry.api.resources import CLUSTERS, Ref, Resource
-from tenantry.ports import Json, Kube, NotFoundError
+from tenantry.ports.kube import Kube, NotFoundError
+from tenantry.ports.world import Json
 from tenantry.reconcile.status import _difference, write_status
 
 EU = Ref(CLUSTERS, "", "eu-1")

@@ -11,7 +11,7 @@ import pytest
 
 from tenantry.adapters.kube.transport import MAX_CONNECTIONS, Transport
 from tenantry.api.resources import TENANTS, Ref
-from tenantry.ports import UnreachableError
+from tenantry.ports.kube import UnreachableError
 from tenantry.reconcile.result import Result
 from tenantry.runtime.clock import SystemClock
 from tenantry.runtime.queue import WorkQueue

@@ -1,1 +1,1 @@
-"""The doors to the world: API servers, databases and stores, each behind a protocol of ports.py."""
+"""The doors to the world: API servers, databases and stores, each behind a protocol of `tenantry.ports`."""

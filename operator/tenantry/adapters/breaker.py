@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-from tenantry.ports import Clock
+from tenantry.ports.world import Clock
 
 
 class BreakerState(StrEnum):

@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from tenantry.ports import ServerCertificate
+from tenantry.ports.servers import ServerCertificate
 
 LIFETIME: Final = timedelta(days=3650)
 CLOCK_SKEW: Final = timedelta(hours=1)

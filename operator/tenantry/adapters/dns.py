@@ -11,13 +11,13 @@ import dns.exception
 import dns.resolver
 
 from tenantry.adapters.kube.addresses import AddressRefused, resolve_all
-from tenantry.ports import CredentialsRefusedError
+from tenantry.ports.kube import CredentialsRefusedError
 
 SECONDS: Final = 3.0
 
 
 class DnsLookup:
-    """Implements `tenantry.ports.Dns`.
+    """Implements `tenantry.ports.world.Dns`.
 
     The system's getaddrinfo is not used: it blocks a thread for as long as the owner of a name likes, and there are
     few threads.

@@ -12,6 +12,7 @@ from tenantry.api.base import (
     READY,
     REASON,
     AllowedWorkspaces,
+    Cidr,
     Column,
     Kind,
     Label,
@@ -111,15 +112,46 @@ class ClusterIngress(Model):
     )
 
 
+class CloudNativePG(Model):
+    """CloudNativePG as it is installed on this cluster: nothing of it is installed by Tenantry."""
+
+    image: Annotated[str, Field(min_length=1, max_length=512, pattern=IMAGE_PATTERN)] = Field(
+        description="Where the target pulls PostgreSQL from; {version} becomes the tenant's major version. One of "
+        "CloudNativePG's own images, or made like them."
+    )
+    operator_namespace: Label = Field(
+        "cnpg-system", description="Where it runs: the tenants' network policies let it in to the instances."
+    )
+    api_server_cidrs: Annotated[list[Cidr], Field(min_length=1, max_length=16)] = Field(
+        description="The API server's addresses as pods reach it, which are the endpoints of Service kubernetes in "
+        "namespace default: the tenants' network policies let the instances out to these."
+    )
+
+
 class DedicatedDatabases(Model):
     """Database servers of the tenants' own on this cluster."""
 
-    image: Annotated[str, Field(min_length=1, max_length=512, pattern=IMAGE_PATTERN)] = Field(
-        description="Where the target pulls PostgreSQL from; {version} becomes the tenant's major version. It has sh, "
-        "initdb, postgres, pg_ctl, pg_controldata and pg_isready in its PATH, as the official image has."
+    model_config = ConfigDict(
+        json_schema_extra=rules(
+            Rule(
+                "has(self.image) || has(self.cloudNativePG)",
+                "image or cloudNativePG must be set: one for servers with provider Builtin, one for those with "
+                "provider CloudNativePG",
+            ),
+        )
+    )
+
+    image: Annotated[str, Field(min_length=1, max_length=512, pattern=IMAGE_PATTERN)] | None = Field(
+        None,
+        description="Without it none by provider Builtin. Where the target pulls PostgreSQL from; {version} becomes "
+        "the tenant's major version. It has sh, initdb, postgres, pg_ctl, pg_controldata and pg_isready in its PATH, "
+        "as the official image has.",
     )
     user: Annotated[int, Field(ge=1, le=2147483647)] = Field(
         999, description="The user and group that the server runs as: 999 in the official image on Debian."
+    )
+    cloud_native_pg: Annotated[CloudNativePG | None, Field(alias="cloudNativePG")] = Field(
+        None, description="Without it none by provider CloudNativePG."
     )
 
 

@@ -9,6 +9,9 @@ from pydantic import ConfigDict, Field
 from tenantry.api.base import Cidr, Label, Model, ObjectName, Quantity, Rule, rules
 from tenantry.api.databaseserver import ExtensionName
 
+Provider = Literal["Builtin", "CloudNativePG"]
+"""Who makes a server of the tenant's own."""
+
 _EXTERNAL: Final = "(has(self.mode) && self.mode == 'External')"
 
 
@@ -58,8 +61,14 @@ class DedicatedDatabase(Model):
                 ".storage",
             ),
             Rule(
-                "!has(self.instances) || self.instances == 1",
-                "instances: more than 1 is not supported yet, for it takes an operator of databases: use 1",
+                "self.provider == oldSelf.provider",
+                "provider can't be changed, for one can't take over the other's volumes: make another Tenant and copy "
+                "the data",
+                ".provider",
+            ),
+            Rule(
+                "self.instances == 1 || self.provider == 'CloudNativePG'",
+                "instances: more than 1 takes an operator of databases: use 1, or provider: CloudNativePG",
                 ".instances",
             ),
         )
@@ -68,7 +77,14 @@ class DedicatedDatabase(Model):
     version: Annotated[str, Field(min_length=2, max_length=2, pattern=r"^(1[5-9]|[2-9][0-9])$")] = Field(
         description='PostgreSQL\'s major version, such as "17".'
     )
-    instances: Annotated[int, Field(ge=1, le=9)] = 1
+    provider: Provider = Field(
+        "Builtin",
+        description="Who makes the server, within the plan's dedicatedProviders: Tenantry itself, or CloudNativePG, "
+        "which the platform team has installed on the target.",
+    )
+    instances: Annotated[int, Field(ge=1, le=9)] = Field(
+        1, description="One primary, and replicas that take over; each counts in the quota. Builtin makes one."
+    )
     size: Label = Field(description="One of the plan's sizes. Another size restarts the server.")
     storage: DedicatedStorage
 

@@ -3,9 +3,30 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
-MODE = "Dedicated"
+MODE: Final = "Dedicated"
 """Of `spec.database.mode`."""
+BUILTIN: Final = "Builtin"
+CLOUDNATIVEPG: Final = "CloudNativePG"
+"""Of `spec.database.dedicated.provider`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Operated:
+    """What a server takes beside that where CloudNativePG makes it.
+
+    Attributes:
+        major: PostgreSQL's major version.
+        instances: One primary, and replicas of it.
+        operator_namespace: Where CloudNativePG runs on the target.
+        api_server_cidrs: The target's API server as pods reach it.
+    """
+
+    major: int
+    instances: int
+    operator_namespace: str
+    api_server_cidrs: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +47,7 @@ class DedicatedServer:
         running: Whether it is to run; else its volume waits.
         outside: From where it can be reached from outside of the cluster, as CIDRs; empty for nowhere.
         node_ports: Whether the quota has node ports for that.
+        operated: None of one that we make ourselves.
     """
 
     image: str
@@ -41,3 +63,4 @@ class DedicatedServer:
     running: bool
     outside: tuple[str, ...] = ()
     node_ports: bool = False
+    operated: Operated | None = None

@@ -98,6 +98,9 @@ SERVICES: Final = Resource("", "v1", "Service", "services")
 PODS: Final = Resource("", "v1", "Pod", "pods")
 VOLUME_CLAIMS: Final = Resource("", "v1", "PersistentVolumeClaim", "persistentvolumeclaims")
 
+POSTGRES_CLUSTERS: Final = Resource("postgresql.cnpg.io", "v1", "Cluster", "clusters")
+"""CloudNativePG's, where it is installed."""
+
 WATCHED_ON_TARGETS: Final = (
     NAMESPACES,
     RESOURCE_QUOTAS,
@@ -113,6 +116,9 @@ WATCHED_ON_TARGETS: Final = (
 """The non-secret kinds that are listed and watched by stamp on each target. What of them is wanted no more is deleted:
 so volume claims are not among them."""
 
+WATCHED_WHERE_SERVED: Final = (POSTGRES_CLUSTERS,)
+"""The same, of kinds that a target need not have."""
+
 WORKLOADS: Final = (CRON_JOBS, JOBS, DEPLOYMENTS, STATEFUL_SETS, REPLICA_SETS, REPLICATION_CONTROLLERS)
 """What a tenant runs, made by the tenant; but for the StatefulSet of a Dedicated database, which is ours."""
 
@@ -120,6 +126,7 @@ RESOURCES_BY_KIND: Final = {
     (resource.api_version, resource.kind): resource
     for resource in (
         *WATCHED_ON_TARGETS,
+        *WATCHED_WHERE_SERVED,
         SECRETS,
         EVENTS,
         INGRESS_CLASSES,

@@ -33,10 +33,13 @@ from tenantry.api.lifecycle import Deletion, Ephemeral, Rotation
 from tenantry.api.move import MoveStatus
 from tenantry.api.names import ANNOTATION_DRY_RUN, ANNOTATION_REQUESTED_AT, RESERVED_NAMESPACES, TENANT_FINALIZER
 from tenantry.api.preview import Preview
+from tenantry.api.proxy import Proxy, proxy_or_env
 from tenantry.api.resources import TENANTS, Ref
 from tenantry.api.tenantplan import EnvMap, LimitMap, Quota, env_or_limit, reserved_env
 
 MAX_NAME: Final = 40
+OWN_CLUSTER: Final = "Tier3"
+"""The tier of tenants that have a cluster for themselves."""
 
 
 class Placement(Model):
@@ -147,11 +150,6 @@ class TenantSpec(Model):
                 ".placement",
             ),
             Rule(
-                "!has(self.tier) || self.tier != 'Tier3'",
-                "Tier3 is not supported yet: use Tier1 or Tier2",
-                ".tier",
-            ),
-            Rule(
                 "!has(self.tier) || self.tier != 'Tier2' || "
                 "(has(self.database) && has(self.database.mode) && self.database.mode == 'Dedicated')",
                 "Tier2 needs database.mode: Dedicated, a server of its own",
@@ -165,12 +163,12 @@ class TenantSpec(Model):
                 "database; put the new one into the Secret",
                 ".rotation",
             ),
-            not_yet("proxy"),
             not_yet("backup"),
             immutable("ephemeral", "say it when you create the tenant"),
             reserved_env("env"),
             reserved_env("limits"),
             env_or_limit(),
+            proxy_or_env(),
         )
     )
 
@@ -181,7 +179,10 @@ class TenantSpec(Model):
     enabled: bool = Field(True, description="false: no traffic, workloads at zero, logins locked; everything is kept.")
     suspend: bool = Field(False, description="true: the operator leaves the tenant as it is.")
     ephemeral: Ephemeral | None = None
-    tier: Literal["Tier1", "Tier2", "Tier3"] = "Tier1"
+    tier: Literal["Tier1", "Tier2", "Tier3"] = Field(
+        "Tier1",
+        description="Tier1: its data is isolated; Tier2: a database server of its own; Tier3: a cluster of its own.",
+    )
     plan: ObjectName | None = Field(
         None, description="A TenantPlan; without it the one called default, if there is one."
     )
@@ -192,7 +193,7 @@ class TenantSpec(Model):
     ingress: TenantIngress = TenantIngress()
     tasks: Tasks = Tasks()
     rbac: Rbac = Rbac()
-    proxy: dict[str, Any] | None = None
+    proxy: Proxy | None = None
     env: EnvMap = {}
     env_from: Annotated[list[EnvFromSource], Field(max_length=16)] = Field(
         default=[], description="Later ones win over earlier ones, env wins over all of them."

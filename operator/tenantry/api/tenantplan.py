@@ -27,6 +27,7 @@ from tenantry.api.base import (
     window_bound,
 )
 from tenantry.api.conditions import Condition
+from tenantry.api.database import Provider
 from tenantry.api.databaseserver import ExtensionName
 from tenantry.api.resources import TENANT_PLANS
 
@@ -165,6 +166,10 @@ class Rollout(Model):
     )
 
 
+def _builtin() -> list[Provider]:
+    return ["Builtin"]
+
+
 class TenantPlanSpec(Model):
     """A plan as the platform team sells it."""
 
@@ -220,6 +225,10 @@ class TenantPlanSpec(Model):
     )
     sizes: Annotated[dict[Label, Size], Field(max_length=16)] = Field(
         default={}, description="Of the servers of tenants with database.mode: Dedicated, by name."
+    )
+    dedicated_providers: Annotated[list[Provider], Field(max_length=2)] = Field(
+        default_factory=_builtin,  # as of quota: not stored, or every plan would get a new revision
+        description="Who may make those servers; a tenant that names none means Builtin. Without it: Builtin.",
     )
     backup: dict[str, Any] | None = None
     deletion: PlanDeletion = PlanDeletion()

@@ -44,6 +44,7 @@ class PinnedCluster(Model):
     id: Uid = Field(description="The UID of kube-system of the cluster that the name stood for.")
     namespace: Annotated[str, Field(max_length=63)]
     host: Annotated[str, Field(max_length=253)] = Field("", description="The tenant's default host, if it has one.")
+    exclusive: bool = Field(False, description="Tier3: the tenant has the whole cluster for itself.")
     adopted: bool = Field(False, description="The namespace was not made by us: it is let go of, never deleted.")
 
 
@@ -54,6 +55,9 @@ class PinnedDatabase(Model):
     server: Annotated[str, Field(max_length=253)] = ""
     id: Uid = Field("", description="The system_identifier of the server that the name stood for.")
     name: Annotated[str, Field(max_length=63)] = ""
+    provider: Annotated[str, Field(max_length=16)] | None = Field(
+        None, description="Who made the tenant's own server, where that is not Tenantry itself."
+    )
 
 
 class PinnedPlan(Model):

@@ -19,7 +19,7 @@ from tenantry.cli.manifests import TARGET_RIGHTS, as_json, as_list, as_yaml, bun
 from tenantry.cli.person import PersonClient, person_client
 from tenantry.cli.planning import HIDDEN, JoinError, Order, Plan, Survey
 from tenantry.desired.joining import Wishes, cluster_manifest, token_secret
-from tenantry.ports import Json
+from tenantry.ports.world import Json
 
 
 @click.group()

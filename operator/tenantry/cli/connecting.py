@@ -15,7 +15,7 @@ from tenantry.adapters.kube.shape import checked, collection_of, parsed, ref_of
 from tenantry.cli.contexts import ContextError, kubeconfig_paths, load_context
 from tenantry.cli.person import FIELD_MANAGER, PersonClient, person_client
 from tenantry.cli.planning import JoinError, asking
-from tenantry.ports import Json
+from tenantry.ports.world import Json
 
 T = TypeVar("T")
 Command = TypeVar("Command", bound=Callable[..., Any])

@@ -24,7 +24,8 @@ from tenantry.cli.departed import (
     why_not_held,
 )
 from tenantry.cli.manifests import as_json, as_list, as_yaml
-from tenantry.ports import ConflictError, ForbiddenError, Json, KubeError, NotFoundError
+from tenantry.ports.kube import ConflictError, ForbiddenError, KubeError, NotFoundError
+from tenantry.ports.world import Json
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 ATTEMPTS: Final = 3

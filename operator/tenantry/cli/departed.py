@@ -11,7 +11,7 @@ from tenantry.api.names import ANNOTATION_ADOPT, ANNOTATION_ADOPT_WORKSPACE, TEN
 from tenantry.api.resources import TENANTS
 from tenantry.api.tenantrecord import RecordState, TenantRecord
 from tenantry.decide.deletion import parse_time
-from tenantry.ports import Json
+from tenantry.ports.world import Json
 
 HEADINGS: Final = ("STATE", "TENANT", "WORKSPACE", "RECORD", "DELETED", "PURGE-AFTER", "MESSAGE")
 NOTHING: Final = "-"

@@ -20,7 +20,8 @@ from tenantry.cli.manifests import TARGET_RIGHTS, bundled
 from tenantry.cli.person import PersonClient
 from tenantry.cli.planning import JoinError, Plan, asking, cluster_id, credentials_of
 from tenantry.desired import joining
-from tenantry.ports import ForbiddenError, Json, Kube, KubeError, UnauthorizedError, UnreachableError
+from tenantry.ports.kube import ForbiddenError, Kube, KubeError, UnauthorizedError, UnreachableError
+from tenantry.ports.world import Json
 
 TOKEN_SECONDS: Final = 30.0
 """How long the target may take to fill a token Secret; it is a matter of milliseconds."""

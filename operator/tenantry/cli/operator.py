@@ -11,7 +11,7 @@ from tenantry.adapters.kube.management import ManagementConfigError
 from tenantry.api.names import SYSTEM_NAMESPACE
 from tenantry.decide.deletion import StopRule
 from tenantry.decide.rollout import Pace
-from tenantry.ports import KubeError
+from tenantry.ports.kube import KubeError
 from tenantry.reconcile.identity import IdentityError
 from tenantry.runtime.http import parse_address
 from tenantry.runtime.logs import LogFormat

@@ -17,7 +17,8 @@ from tenantry.adapters.kube.shape import checked, parsed, path_of
 from tenantry.api.names import OPERATOR_SERVICE_ACCOUNT, SYSTEM_NAMESPACE
 from tenantry.api.resources import SERVICE_ACCOUNTS, Ref, Resource
 from tenantry.cli.contexts import Context
-from tenantry.ports import Json, UnreachableError
+from tenantry.ports.kube import UnreachableError
+from tenantry.ports.world import Json
 
 FIELD_MANAGER: Final = "tenantry-cli"
 """Not the operator's: what it applies is its own, and what a person applies stays."""

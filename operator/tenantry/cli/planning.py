@@ -17,7 +17,8 @@ from tenantry.api.resources import CLUSTERS, CONFIG_MAPS, NAMESPACES, SECRETS, R
 from tenantry.cli.contexts import Context
 from tenantry.cli.person import PersonClient
 from tenantry.desired import joining
-from tenantry.ports import ForbiddenError, Json, Kube, KubeError, NotFoundError, UnauthorizedError, UnreachableError
+from tenantry.ports.kube import ForbiddenError, Kube, KubeError, NotFoundError, UnauthorizedError, UnreachableError
+from tenantry.ports.world import Json
 
 HIDDEN: Final = "a-token-that-the-target-makes"
 """Stands for the token where there is none yet, or none is to be seen."""

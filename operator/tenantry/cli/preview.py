@@ -19,7 +19,8 @@ from tenantry.cli.connecting import ManagementClient, carried_out, connected, co
 from tenantry.cli.departed import table
 from tenantry.cli.manifests import as_json, as_yaml
 from tenantry.cli.planning import JoinError
-from tenantry.ports import Json, NotFoundError
+from tenantry.ports.kube import NotFoundError
+from tenantry.ports.world import Json
 
 HEADINGS: Final = ("ACTION", "WHAT", "DETAIL")
 POLL: Final = 0.3

@@ -15,7 +15,8 @@ from tenantry.cli.connecting import ManagementClient, carried_out, connected, co
 from tenantry.cli.departed import obstacle, of_tenant, undeleted
 from tenantry.cli.planning import JoinError
 from tenantry.desired.joining import readiness
-from tenantry.ports import AlreadyExistsError, Json, NotFoundError
+from tenantry.ports.kube import AlreadyExistsError, NotFoundError
+from tenantry.ports.world import Json
 
 POLL: Final = 0.3
 STALLED_SECONDS: Final = 5.0

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any, Final
 
 from tenantry.api.cluster import Cluster
 from tenantry.api.conditions import ConditionType, Reason
 from tenantry.api.database import DedicatedDatabase, ExternalAccess
-from tenantry.api.dedicated import DedicatedServer
+from tenantry.api.dedicated import BUILTIN, DedicatedServer, Operated
 from tenantry.api.effective import Effective
 from tenantry.api.names import ANNOTATION_START_FRESH, POSTGRES, POSTGRES_POD, POSTGRES_VOLUME
 from tenantry.api.tenantplan import Size, TenantPlanSpec
 from tenantry.decide.halt import Terminal, Waiting
-from tenantry.decide.quantities import parse_quantity
+from tenantry.decide.quantities import parse_quantity, times
 
 SPARE_CONNECTIONS: Final = 10
 """Of a server beyond its tenant's: the operator's, and those that PostgreSQL keeps for superusers."""
@@ -24,6 +25,10 @@ LEAST_MEMORY: Final = 128 * 1024 * 1024
 """Bytes: with less, PostgreSQL is killed while it starts."""
 LOST: Final = "DatabaseMissing"
 """What the container's last message starts with where its volume has not the database that is expected."""
+REVISION_LABEL: Final = "controller-revision-hash"
+"""Of a StatefulSet's pods: which revision of it they were made from."""
+RECOVERY: Final = timedelta(minutes=10)
+"""As long as the startup probe waits."""
 STARTING_RETRY: Final = 15.0
 PATIENT_RETRY: Final = 60.0
 MAX_TOLD: Final = 300
@@ -44,17 +49,10 @@ def dedicated_server(
     """The server as the tenant, its plan and its cluster say.
 
     Raises:
-        Waiting: DedicatedNotOffered: the cluster has no image.
+        Waiting: DedicatedNotOffered: the cluster has no image, or no CloudNativePG.
         Terminal: PlanExceeded, with the field and what would fit.
     """
-    offer = cluster.spec.dedicated_databases
-    if offer is None:
-        raise Waiting(
-            ConditionType.DATABASE_READY,
-            Reason.DEDICATED_NOT_OFFERED,
-            f"spec.database.mode: Cluster {cluster.name!r} has no spec.dedicatedDatabases.image to run a server of the "
-            "tenant's own from; the platform team sets it, or choose another mode",
-        )
+    image, user, operated = _offered(wanted, cluster, effective, plan)
     size = plan.sizes.get(wanted.size)
     if size is None:
         has = ", ".join(sorted(plan.sizes)) or "none"
@@ -72,8 +70,8 @@ def dedicated_server(
             "its tenants none (quota services.loadbalancers is 0); set enabled: false, or choose another plan"
         )
     return DedicatedServer(
-        image=offer.image.replace("{version}", wanted.version),
-        user=offer.user,
+        image=image.replace("{version}", wanted.version),
+        user=user,
         cpu=str(size.cpu),
         memory=str(size.memory),
         shared_buffers=max(LEAST_BUFFERS, int(memory) // 4 // 1024),
@@ -85,28 +83,69 @@ def dedicated_server(
         running=running,
         outside=outside,
         node_ports="NodePort" in effective.service_types,
+        operated=operated,
     )
 
 
-def needs(cpu: str | int, memory: str | int, storage: str | int, storage_class: str) -> dict[str, str]:
-    """What a server takes of a ResourceQuota, by the quota's names."""
+def _offered(
+    wanted: DedicatedDatabase, cluster: Cluster, effective: Effective, plan: TenantPlanSpec
+) -> tuple[str, int, Operated | None]:
+    """The image, the user that it runs as, and what CloudNativePG needs to know where that makes the server.
+
+    Raises:
+        Waiting: DedicatedNotOffered.
+        Terminal: PlanExceeded.
+    """
+    if wanted.provider not in plan.dedicated_providers:
+        has = ", ".join(plan.dedicated_providers) or "none"
+        raise _exceeded(
+            f"spec.database.dedicated.provider: plan {effective.plan!r} does not have {wanted.provider}; it has {has}"
+        )
+    offer = cluster.spec.dedicated_databases
+    if wanted.provider == BUILTIN:
+        if offer is None or offer.image is None:
+            raise _not_offered("mode", cluster, "image to run a server of the tenant's own from", "mode")
+        return offer.image, offer.user, None
+    made = offer.cloud_native_pg if offer is not None else None
+    if made is None:
+        raise _not_offered("dedicated.provider", cluster, "cloudNativePG", "provider")
+    operated = Operated(int(wanted.version), wanted.instances, made.operator_namespace, tuple(made.api_server_cidrs))
+    return made.image, 0, operated
+
+
+def _not_offered(field: str, cluster: Cluster, what: str, other: str) -> Waiting:
+    return Waiting(
+        ConditionType.DATABASE_READY,
+        Reason.DEDICATED_NOT_OFFERED,
+        f"spec.database.{field}: Cluster {cluster.name!r} has no spec.dedicatedDatabases.{what}; the platform team "
+        f"sets it, or choose another {other}",
+    )
+
+
+def needs(
+    cpu: str | int, memory: str | int, storage: str | int, storage_class: str, *, instances: int = 1
+) -> dict[str, str]:
+    """What a server takes of a ResourceQuota with all its instances, by the quota's names."""
+    cpus, memories, volumes = (times(each, instances) for each in (cpu, memory, storage))
+    count = str(instances)
     taken = {
-        **dict.fromkeys(("cpu", "requests.cpu", "limits.cpu"), str(cpu)),
-        **dict.fromkeys(("memory", "requests.memory", "limits.memory"), str(memory)),
-        "requests.storage": str(storage),
-        "pods": "1",
-        "count/pods": "1",
-        "persistentvolumeclaims": "1",
-        "count/persistentvolumeclaims": "1",
+        **dict.fromkeys(("cpu", "requests.cpu", "limits.cpu"), cpus),
+        **dict.fromkeys(("memory", "requests.memory", "limits.memory"), memories),
+        "requests.storage": volumes,
+        "pods": count,
+        "count/pods": count,
+        "persistentvolumeclaims": count,
+        "count/persistentvolumeclaims": count,
     }
     if storage_class:
-        taken[f"{storage_class}.storageclass.storage.k8s.io/requests.storage"] = str(storage)
-        taken[f"{storage_class}.storageclass.storage.k8s.io/persistentvolumeclaims"] = "1"
+        taken[f"{storage_class}.storageclass.storage.k8s.io/requests.storage"] = volumes
+        taken[f"{storage_class}.storageclass.storage.k8s.io/persistentvolumeclaims"] = count
     return taken
 
 
 def _check_fits(wanted: DedicatedDatabase, size: Size, effective: Effective) -> None:
-    needed = needs(size.cpu, size.memory, wanted.storage.size, wanted.storage.storage_class_name or "")
+    storage_class = wanted.storage.storage_class_name or ""
+    needed = needs(size.cpu, size.memory, wanted.storage.size, storage_class, instances=wanted.instances)
     for name, amount in needed.items():
         whole = effective.quota.get(name)
         if whole is not None and _number("storage.size", amount) > _number("quota", whole):
@@ -206,7 +245,7 @@ def check_up(live: Json, pod: Json | None, quota: Json, needed: Mapping[str, str
     observed = status.get("observedGeneration", 0) >= live["metadata"].get("generation", 0)
     if observed and status.get("readyReplicas", 0) >= 1 and status.get("updatedReplicas", 0) >= 1:
         return
-    why = "; ".join([*(_short_of(quota, needed) if observed and not status.get("replicas") else ()), *_told(pod)])
+    why = "; ".join([*(short_of(quota, needed) if observed and not status.get("replicas") else ()), *_told(pod)])
     if why.startswith(LOST):
         raise missing(record)
     raise Waiting(
@@ -217,7 +256,47 @@ def check_up(live: Json, pod: Json | None, quota: Json, needed: Mapping[str, str
     )
 
 
-def _short_of(quota: Json, needed: Mapping[str, str]) -> Iterator[str]:
+def not_replaced(why: str) -> Waiting:
+    """The pod that its StatefulSet waits for is still there."""
+    return Waiting(
+        ConditionType.DATABASE_READY,
+        Reason.DATABASE_STARTING,
+        f"pod {POSTGRES_POD} is not as it is wanted by now, and is in the way: delete it, or apply "
+        f"deploy/target-rbac.yaml on the cluster so that the operator may: {why[:MAX_TOLD]}",
+        retry_after=PATIENT_RETRY,
+    )
+
+
+def is_stuck(live: Json, pod: Json, now: datetime) -> bool:
+    """Whether a pod that is not Ready is another one than is wanted by now.
+
+    Its StatefulSet's controller replaces a pod that is Ready, and waits for one that is not: for ever, where what it
+    was made from was wrong. A container that runs is given the time to recover in which its probes do so, too.
+
+    Args:
+        live: The StatefulSet.
+        pod: Its pod.
+        now: The time.
+    """
+    status, metadata = live.get("status") or {}, pod["metadata"]
+    if status.get("observedGeneration", 0) < live["metadata"].get("generation", 0) or not status.get("updateRevision"):
+        return False  # its controller has not said yet which revision that is
+    owners = (each.get("uid") for each in metadata.get("ownerReferences") or () if each.get("controller"))
+    if live["metadata"]["uid"] not in owners or "deletionTimestamp" in metadata:
+        return False
+    if (metadata.get("labels") or {}).get(REVISION_LABEL) == status["updateRevision"]:
+        return False
+    of_pod = pod.get("status") or {}
+    ready = any(each.get("type") == "Ready" and each.get("status") == "True" for each in of_pod.get("conditions") or ())
+    return not ready and not any(_recovers(each, now) for each in of_pod.get("containerStatuses") or ())
+
+
+def _recovers(container: Json, now: datetime) -> bool:
+    began = ((container.get("state") or {}).get("running") or {}).get("startedAt")
+    return began is not None and now - datetime.fromisoformat(began) < RECOVERY
+
+
+def short_of(quota: Json, needed: Mapping[str, str]) -> Iterator[str]:
     """Where the quota has too little left for the pod; what storage takes is taken by its claim already."""
     hard, used = quota.get("hard") or {}, quota.get("used") or {}
     for name, amount in needed.items():

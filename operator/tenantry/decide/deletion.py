@@ -55,11 +55,15 @@ def safer(pinned: PinnedDeletion, spec: TenantSpec, plan: TenantPlanSpec | None)
         spec: What the Tenant says.
         plan: Gives at least its minWindow; None where it is not known.
     """
-    policy = "Retain" if "Retain" in (pinned.policy, spec.deletion.policy) else pinned.policy
     # A window that the plan refuses is not had by asking for it; without a plan nothing says that it is refused.
     other = plan.deletion.min_window if plan is not None else spec.deletion.window or NO_WINDOW
-    window = max(pinned.window, other, key=parse_duration)
-    return PinnedDeletion(policy=policy, window=window)
+    return keeping_more(pinned, PinnedDeletion(policy=spec.deletion.policy, window=other))
+
+
+def keeping_more(one: PinnedDeletion, other: PinnedDeletion) -> PinnedDeletion:
+    """Of two, where nobody knows which one holds, what keeps more: Retain if either says so, and the longer window."""
+    policy = "Retain" if "Retain" in (one.policy, other.policy) else one.policy
+    return PinnedDeletion(policy=policy, window=max(one.window, other.window, key=parse_duration))
 
 
 def departure(pinned: PinnedDeletion, now: datetime) -> dict[str, str]:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from tenantry.api.cluster import Cluster
 from tenantry.api.conditions import ConditionType, Reason
 from tenantry.api.tenant import Placement
 from tenantry.decide.halt import Terminal, Waiting
 from tenantry.decide.workspaces import allows
+
+CLAIM_RETRY: Final = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,11 +21,13 @@ class Candidate:
 
     Attributes:
         available: It answers and takes tenants now.
+        claimed: Another tenant has it for itself.
     """
 
     cluster: Cluster
     tenants: int
     available: bool = True
+    claimed: bool = False
 
 
 def place(
@@ -30,18 +35,20 @@ def place(
     workspace_labels: Mapping[str, str],
     candidates: Sequence[Candidate],
     environment: str | None = None,
+    *,
+    exclusive: bool = False,
 ) -> Cluster:
     """Choose the cluster of a tenant that has none yet.
 
     Of several that fit by region and environment, one that is available, then the one with the fewest tenants, then
-    the first by name.
+    the first by name. A tenant that is to have its cluster for itself gets one without tenants.
 
     Raises:
         Waiting: nothing fits yet: the cluster may be registered, allowed or emptied later.
         Terminal: AmbiguousDefault.
     """
     if placement is not None and placement.cluster is not None:
-        return _by_name(placement.cluster, workspace_labels, candidates)
+        return _by_name(placement.cluster, workspace_labels, candidates, exclusive=exclusive)
     allowed = [c for c in candidates if allows(c.cluster.spec.allowed_workspaces, workspace_labels)]
     if placement is None:
         fitting = [c for c in allowed if c.cluster.spec.default]
@@ -62,12 +69,13 @@ def place(
             for name, value in (("region", placement.region), ("environment", placement.environment))
             if value is not None
         )
-    open_ones = [c for c in fitting if not c.cluster.spec.unschedulable and not _full(c)]
+    open_ones = [c for c in fitting if _refusal(c, exclusive=exclusive) is None]
     if not open_ones:
         raise Waiting(
             ConditionType.PLACED,
             Reason.CLUSTER_FULL if fitting else Reason.NO_CLUSTER_MATCHES,
-            f"every cluster with {described} that this workspace may use is full or unschedulable"
+            f"every cluster with {described} that this workspace may use is full, unschedulable or "
+            + ("not empty, as Tier3 needs it" if exclusive else "another tenant's own (Tier3)")
             if fitting
             else f"no cluster with {described} that this workspace may use; register one or set spec.placement",
         )
@@ -95,7 +103,31 @@ def means(placement: Placement | None, cluster: Cluster) -> bool:
     return placement.cluster == cluster.name if placement.cluster is not None else _fits(placement, cluster)
 
 
-def _by_name(name: str, workspace_labels: Mapping[str, str], candidates: Sequence[Candidate]) -> Cluster:
+def cluster_claimed(name: str) -> Waiting:
+    """Why a cluster takes no others. Does not say whose it is: that is another customer's business."""
+    return Waiting(
+        ConditionType.PLACED,
+        Reason.CLUSTER_CLAIMED,
+        f"Cluster {name!r} is another tenant's own (tier: Tier3) and takes no others until that one has left it and "
+        "what it left is purged; place this tenant elsewhere, or wait",
+        retry_after=CLAIM_RETRY,
+    )
+
+
+def cluster_not_empty(name: str) -> Waiting:
+    """Why a tenant can't have a cluster for itself."""
+    return Waiting(
+        ConditionType.PLACED,
+        Reason.CLUSTER_NOT_EMPTY,
+        f"spec.tier: Tier3 needs a cluster of its own, and other tenants are on Cluster {name!r} (deleted ones, and "
+        "what moves have left, count until they are purged); place this tenant on an empty one, or wait",
+        retry_after=CLAIM_RETRY,
+    )
+
+
+def _by_name(
+    name: str, workspace_labels: Mapping[str, str], candidates: Sequence[Candidate], *, exclusive: bool
+) -> Cluster:
     found = next((c for c in candidates if c.cluster.name == name), None)
     # A workspace learns no more of a cluster that it may not use than of one that is not there.
     if found is None or not allows(found.cluster.spec.allowed_workspaces, workspace_labels):
@@ -104,17 +136,29 @@ def _by_name(name: str, workspace_labels: Mapping[str, str], candidates: Sequenc
             Reason.CLUSTER_NOT_FOUND,
             f"spec.placement.cluster: there is no Cluster {name!r} that this workspace may use",
         )
-    if found.cluster.spec.unschedulable:
-        raise Waiting(
+    if (refusal := _refusal(found, exclusive=exclusive)) is not None:
+        raise refusal
+    return found.cluster
+
+
+def _refusal(candidate: Candidate, *, exclusive: bool) -> Waiting | None:
+    """Why a cluster takes no new tenant now."""
+    name = candidate.cluster.name
+    if candidate.cluster.spec.unschedulable:
+        return Waiting(
             ConditionType.PLACED, Reason.CLUSTER_UNSCHEDULABLE, f"Cluster {name!r} takes no new tenants (unschedulable)"
         )
-    if _full(found):
-        raise Waiting(
+    if candidate.claimed:
+        return cluster_claimed(name)
+    if exclusive and candidate.tenants:
+        return cluster_not_empty(name)
+    if _full(candidate):
+        return Waiting(
             ConditionType.PLACED,
             Reason.CLUSTER_FULL,
             f"Cluster {name!r} is full: spec.capacity.maxTenants is reached; choose another one",
         )
-    return found.cluster
+    return None
 
 
 def _fits(placement: Placement, cluster: Cluster) -> bool:

@@ -55,6 +55,16 @@ def parse_quantity(text: str | int) -> Decimal:
         raise ValueError(f"{written!r} is out of range") from error
 
 
+def times(quantity: str | int, factor: int) -> str:
+    """A quantity so many times over, in its own unit; what is none stays as it is."""
+    parts = _PARTS.fullmatch(str(quantity))
+    if parts is None or factor == 1:
+        return str(quantity)
+    number, exponent, suffix = parts.groups()
+    product = Context(prec=_DIGITS).multiply(Decimal(number), Decimal(factor))
+    return f"{product:f}{exponent or suffix or ''}"
+
+
 def same_quantity(one: str | int, other: str | int) -> bool:
     """Whether two spellings are the same in a list of resources; spellings that are none must be equal as text.
 

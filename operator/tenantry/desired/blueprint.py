@@ -54,6 +54,8 @@ class Blueprint:
         database_cidrs: Where the tenant's database is; empty for a tenant without one.
         plan: Which content of which plan `effective` was made from, as its record says.
         dedicated: The database has a server of its own in the namespace.
+        operated: CloudNativePG makes that.
+        sync_token: It has a sync token, or is about to.
         arriving: It is being moved there and does not live there yet.
     """
 
@@ -69,6 +71,8 @@ class Blueprint:
     database_cidrs: tuple[str, ...] = ()
     plan: PinnedPlan | None = None
     dedicated: bool = False
+    operated: bool = False
+    sync_token: bool = False
     arriving: bool = False
 
     @property

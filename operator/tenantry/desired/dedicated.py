@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from tenantry.api.dedicated import DedicatedServer
@@ -29,6 +29,7 @@ SUPERUSER_KEY: Final = "superuser-password"
 ADMIN_KEY: Final = "admin-password"
 CA_KEY: Final = "ca.crt"
 CERTIFICATE_KEYS: Final = (CA_KEY, "tls.crt", "tls.key")
+SECRET_KEYS: Final = (SUPERUSER_KEY, ADMIN_KEY, *CERTIFICATE_KEYS)
 DATABASE_ID_KEY: Final = "database-id"
 CONFIG: Final = "/etc/tenantry/config"
 PASSWORDS: Final = "/etc/tenantry/passwords"
@@ -96,31 +97,40 @@ hostssl all all all scram-sha-256
 
 
 def passwords_secret(
-    identity: TenantIdentity, namespace: str, *, superuser: str, admin: str, certificate: Mapping[str, str]
+    identity: TenantIdentity,
+    namespace: str,
+    *,
+    superuser: str,
+    admin: str,
+    certificate: Mapping[str, str],
+    labels: Mapping[str, str] | None = None,
 ) -> Json:
     """The passwords and the certificate that the server is made with: made once, and never changed by an apply.
 
     Args:
         identity: Whose they are.
         namespace: The tenant's.
-        superuser: A password.
+        superuser: A password; empty where somebody else makes it.
         admin: A password.
         certificate: By `CERTIFICATE_KEYS`, PEM.
+        labels: Beside the stamp.
     """
+    own = {SUPERUSER_KEY: superuser} if superuser else {}
     return stamped(
         SECRETS,
         identity,
         POSTGRES,
         namespace=namespace,
+        labels=labels,
         type="Opaque",
-        data=encoded({SUPERUSER_KEY: superuser, ADMIN_KEY: admin, **certificate}),
+        data=encoded({**own, ADMIN_KEY: admin, **certificate}),
     )
 
 
-def is_whole(secret: Mapping[str, Any] | None) -> bool:
+def is_whole(secret: Mapping[str, Any] | None, keys: Iterable[str] = SECRET_KEYS) -> bool:
     """Whether a live Secret has all that the server mounts: without it no pod would start."""
     data = (secret or {}).get("data") or {}
-    return all(data.get(key) for key in (SUPERUSER_KEY, ADMIN_KEY, *CERTIFICATE_KEYS))
+    return all(data.get(key) for key in keys)
 
 
 def host_of(namespace: str) -> str:
@@ -157,13 +167,22 @@ def server_objects(server: DedicatedServer, identity: TenantIdentity, namespace:
     ]
 
 
-def outside_objects(server: DedicatedServer, identity: TenantIdentity, namespace: str) -> list[Json]:
-    """The way in from outside of the cluster, for those that the tenant names; nothing where there is to be none."""
+def outside_objects(
+    server: DedicatedServer, identity: TenantIdentity, namespace: str, selector: Mapping[str, str] = LABELS
+) -> list[Json]:
+    """The way in from outside of the cluster, for those that the tenant names; nothing where there is to be none.
+
+    Args:
+        server: Who is let in.
+        identity: Whose it is.
+        namespace: The tenant's.
+        selector: The labels of the pods that they get to.
+    """
     if not server.outside or not server.running:
         return []
     service = {
         "type": "LoadBalancer",
-        "selector": LABELS,
+        "selector": dict(selector),
         "ports": [{"name": "postgresql", "port": PORT, "protocol": "TCP", "targetPort": PORT}],
         "loadBalancerSourceRanges": list(server.outside),
         "externalTrafficPolicy": "Local",  # else the policy would see the nodes' addresses
@@ -173,7 +192,7 @@ def outside_objects(server: DedicatedServer, identity: TenantIdentity, namespace
         "from": [{"ipBlock": {"cidr": cidr}} for cidr in server.outside],
         "ports": [{"protocol": "TCP", "port": PORT}],
     }
-    policy = {"podSelector": {"matchLabels": LABELS}, "policyTypes": ["Ingress"], "ingress": [rule]}
+    policy = {"podSelector": {"matchLabels": dict(selector)}, "policyTypes": ["Ingress"], "ingress": [rule]}
     return [
         stamped(NETWORK_POLICIES, identity, POSTGRES_OUTSIDE, namespace=namespace, spec=policy),
         stamped(SERVICES, identity, POSTGRES_OUTSIDE, namespace=namespace, labels=LABELS, spec=service),

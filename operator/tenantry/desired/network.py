@@ -52,7 +52,8 @@ def closed_network(identity: TenantIdentity, namespace: str) -> dict[str, Any]:
         identity,
         ISOLATION,
         namespace=namespace,
-        spec={"podSelector": {}, "policyTypes": ["Ingress", "Egress"]},
+        # Said, though empty: what is not said is nobody's, and a rule that somebody puts there would stay.
+        spec={"podSelector": {}, "policyTypes": ["Ingress", "Egress"], "ingress": [], "egress": []},
     )
 
 

@@ -20,6 +20,22 @@ DEDICATED_OVERHEAD = {
 """Beside that, for a database server of the tenant's own. Its pod and volume are the tenant's to have room for."""
 
 
+OPERATED_OVERHEAD = {
+    **dict.fromkeys(("count/secrets", "secrets"), 4),
+    **dict.fromkeys(("count/poddisruptionbudgets.policy", "count/rolebindings.rbac.authorization.k8s.io"), 2),
+    **dict.fromkeys(
+        (
+            "count/clusters.postgresql.cnpg.io",
+            "count/jobs.batch",
+            "count/serviceaccounts",
+            "count/roles.rbac.authorization.k8s.io",
+        ),
+        1,
+    ),
+}
+"""Where CloudNativePG makes that server, beside both: its Secrets -ca, -replication, -superuser, -app; and more."""
+
+
 def resource_quota(blueprint: Blueprint) -> dict[str, Any]:
     """The ResourceQuota: what the tenant was promised, and beside it room for what we and the system put there."""
     return stamped(
@@ -61,6 +77,8 @@ def limit_range(blueprint: Blueprint) -> dict[str, Any]:
 
 def _with_overhead(name: str, value: str, blueprint: Blueprint) -> str:
     own = OVERHEAD.get(name, 0) + (DEDICATED_OVERHEAD.get(name, 0) if blueprint.dedicated else 0)
+    own += OPERATED_OVERHEAD.get(name, 0) if blueprint.operated else 0
+    own += 1 if blueprint.sync_token and name in ("count/secrets", "secrets") else 0
     return str(int(value) + own) if own and value.isdigit() else value
 
 

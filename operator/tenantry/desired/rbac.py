@@ -6,11 +6,13 @@ from typing import Any
 
 from tenantry.api.identity import TenantIdentity
 from tenantry.api.names import (
+    CLUSTER_ROLE_OPERATOR_CLOUDNATIVEPG,
     CLUSTER_ROLE_OPERATOR_NAMESPACE,
     CLUSTER_ROLE_TENANT_ADMIN,
     CLUSTER_ROLE_TENANT_EDIT,
     CLUSTER_ROLE_TENANT_SELF_SERVICE,
     CLUSTER_ROLE_TENANT_VIEW,
+    OPERATOR_CLOUDNATIVEPG_BINDING,
     OPERATOR_ROLE_BINDING,
     OPERATOR_SERVICE_ACCOUNT,
     SERVICE_ACCOUNT,
@@ -33,6 +35,13 @@ def operator_binding(identity: TenantIdentity, namespace: str) -> dict[str, Any]
     """The operator's own rights in the namespace: it has none on Secrets, quotas or policies outside of these."""
     operator = {"kind": "ServiceAccount", "name": OPERATOR_SERVICE_ACCOUNT, "namespace": SYSTEM_NAMESPACE}
     return _binding(identity, namespace, OPERATOR_ROLE_BINDING, CLUSTER_ROLE_OPERATOR_NAMESPACE, [operator])
+
+
+def cloudnativepg_binding(identity: TenantIdentity, namespace: str) -> dict[str, Any]:
+    """What it has beside that where CloudNativePG makes the tenant's database server."""
+    operator = {"kind": "ServiceAccount", "name": OPERATOR_SERVICE_ACCOUNT, "namespace": SYSTEM_NAMESPACE}
+    name, role = OPERATOR_CLOUDNATIVEPG_BINDING, CLUSTER_ROLE_OPERATOR_CLOUDNATIVEPG
+    return _binding(identity, namespace, name, role, [operator])
 
 
 def service_account(blueprint: Blueprint) -> dict[str, Any]:

@@ -11,13 +11,15 @@ from tenantry.api.names import ANNOTATION_DRY_RUN
 from tenantry.api.resources import TENANT_RECORDS, Ref
 from tenantry.api.tenant import Tenant, TenantSpec
 from tenantry.api.tenantrecord import RecordState, TenantRecord
+from tenantry.decide.halt import Halt
 from tenantry.reconcile.records import find_named, spec_change, swap
+from tenantry.reconcile.workspace import find_workspace
 from tenantry.reconcile.world import World
 
 NEW: Final = f"{ANNOTATION_DRY_RUN}: nothing is made for this Tenant, and nothing given back to it"
 UNKNOWN: Final = (
-    f"{ANNOTATION_DRY_RUN}: the tenant is left as it is, for its TenantRecord does not say which spec was applied last "
-    "(it is from an older version, or was made anew); take the annotation off until it is Ready"
+    f"{ANNOTATION_DRY_RUN}: the tenant is left as it is, for no TenantRecord says which spec was applied last "
+    "(it was lost, was made anew, or is from an older version); take the annotation off until it is Ready"
 )
 
 
@@ -46,7 +48,8 @@ def hold_of(world: World, tenant: Tenant) -> Hold | None:
         return None
     record = own_record(world, tenant)
     if record is None or record.spec.state != RecordState.ACTIVE:
-        return Hold(None, 0, {}, held=True, why=NEW)
+        was_made = record is None and tenant.has_finalizer  # which no Tenant gets that is new under the annotation
+        return Hold(None, 0, {}, held=True, why=UNKNOWN if was_made else NEW)
     last = record.spec.last_spec
     try:
         spec = TenantSpec.model_validate(last) if last is not None else None
@@ -63,11 +66,24 @@ def hold_of(world: World, tenant: Tenant) -> Hold | None:
 
 
 def own_record(world: World, tenant: Tenant) -> TenantRecord | None:
-    """The record of this very Tenant, and of no predecessor."""
-    for entry in world.ledger.namesakes(tenant.ref):
-        if entry.tenant_uid == tenant.metadata.uid:
-            return find_named(world, Ref(TENANT_RECORDS, "", entry.record))
-    return None
+    """The record of this very Tenant, and of no predecessor.
+
+    One that was made anew from stamps does not say whose it is; as long as no other is this Tenant's, it may be.
+    """
+    namesakes = world.ledger.namesakes(tenant.ref)
+    found = next((entry for entry in namesakes if entry.tenant_uid == tenant.metadata.uid), None)
+    if found is None and (anew := [entry for entry in namesakes if not entry.tenant_uid]):
+        uid = _workspace_uid(world, tenant)
+        of_workspace = (entry for entry in anew if entry.workspace_uid == uid and entry.state == RecordState.ACTIVE)
+        found = max(of_workspace, key=lambda entry: entry.incarnation, default=None)
+    return find_named(world, Ref(TENANT_RECORDS, "", found.record)) if found is not None else None
+
+
+def _workspace_uid(world: World, tenant: Tenant) -> str | None:
+    try:
+        return find_workspace(world, tenant.workspace).uid
+    except Halt:  # the pass over the Tenant tells
+        return None
 
 
 async def note_applied(world: World, tenant: Tenant, record: TenantRecord) -> TenantRecord:

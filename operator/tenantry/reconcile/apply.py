@@ -12,7 +12,8 @@ from tenantry.api.resources import ROLE_BINDINGS, SECRETS, Ref, resource_of
 from tenantry.decide.drift import in_sync, with_desired_hash
 from tenantry.decide.halt import Terminal
 from tenantry.desired.stamp import bears_stamp
-from tenantry.ports import Clock, ConflictError, ForbiddenError, InvalidError, Json, Target
+from tenantry.ports.kube import ConflictError, ForbiddenError, InvalidError, Target
+from tenantry.ports.world import Clock, Json
 
 T = TypeVar("T")
 

@@ -16,7 +16,9 @@ from tenantry.decide.halt import Terminal, Waiting
 from tenantry.decide.hosts import pinned_default_host
 from tenantry.decide.move import arriving_spec, check_versions
 from tenantry.decide.placement import place
-from tenantry.ports import DatabaseError, Server
+from tenantry.ports.postgres import DatabaseError
+from tenantry.ports.servers import Server
+from tenantry.reconcile.apply import Applier
 from tenantry.reconcile.build import Build
 from tenantry.reconcile.database import (
     CREATING,
@@ -27,31 +29,41 @@ from tenantry.reconcile.database import (
     pinned_database,
     refused,
 )
+from tenantry.reconcile.exclusive import check_unclaimed, hold, wants_own
 from tenantry.reconcile.namespace import check_name
 from tenantry.reconcile.parking import drop_database, mark_dropping
 from tenantry.reconcile.placing import Placed, available_target, candidates, usable_target
 from tenantry.reconcile.report import Report
 from tenantry.reconcile.serving import blueprint_of, claim_hosts, host_claims
+from tenantry.reconcile.synctoken import carry_token
 from tenantry.reconcile.world import World
 
 
-def pin_cluster(world: World, placed: Placed, name: str, labels: Mapping[str, str], epoch: int) -> PinnedCluster:
-    """The place on the cluster that a tenant moves to.
+async def pin_cluster(
+    world: World, tenant: Tenant, placed: Placed, name: str, labels: Mapping[str, str], epoch: int
+) -> PinnedCluster:
+    """The place on the cluster that a tenant moves to; claimed, where it is to have it for itself.
 
     Raises:
         Waiting: it takes no tenants, or is not ready.
         Terminal: NamespaceReserved.
+        KubeError: of the cluster.
     """
-    cluster = place(Placement(cluster=name), labels, candidates(world))
+    exclusive = wants_own(tenant)
+    found = candidates(world, placed.record.name)
+    cluster = place(Placement(cluster=name), labels, found, exclusive=exclusive)
     target = available_target(world, cluster.name)
     identity = replace(placed.identity, epoch=epoch)
     namespace = namespace_name(cluster.spec.namespace_template, identity)
     check_name(namespace)
+    if exclusive:
+        await hold(world, target, identity)
     return PinnedCluster(
         name=cluster.name,
         id=target.facts.cluster_id if target.facts else "",
         namespace=namespace,
         host=pinned_default_host(cluster.spec, identity),
+        exclusive=exclusive,
     )
 
 
@@ -143,11 +155,14 @@ class Arrival:
         if self._move.cluster is None:
             return GOOD
         placed = self.placed()
+        if not self._move.cluster.exclusive:
+            await check_unclaimed(placed.target, placed.identity)
         hosts = await claim_hosts(self._tenant, placed, host_claims(self._world, placed))
         blueprint = blueprint_of(self._world, self._tenant, placed, hosts, shared, arriving=True)
         found = Report(self._world, self._tenant, {})
         # Without the database: its logins are the old side's as long as the tenant lives there.
         await Build(self._world, placed, blueprint, None, self._tenant).run(found, None)
+        await carry_token(self._placed, placed, Applier(placed.target, placed.identity, self._world.clock))
         outcomes = [*found.outcomes.values(), hosts.outcome]
         return next((outcome for outcome in outcomes if outcome.status is not True), GOOD)
 

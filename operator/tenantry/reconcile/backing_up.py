@@ -22,8 +22,10 @@ from tenantry.desired.manifest import (
     dump_name,
     encode,
 )
-from tenantry.ports import Clock, Server, WantedDatabase
-from tenantry.ports_backup import AgeKey, DumpFacts, ObjectStore, StoreError
+from tenantry.ports.backup import AgeKey, DumpFacts, ObjectStore, StoreError
+from tenantry.ports.postgres import WantedDatabase
+from tenantry.ports.servers import Server
+from tenantry.ports.world import Clock
 from tenantry.reconcile.openstores import BackupKit, OpenStore
 
 logger = logging.getLogger(__name__)

@@ -11,8 +11,8 @@ from tenantry.api.conditions import Reason
 from tenantry.api.resources import Ref
 from tenantry.api.tenantbackup import BackupPhase
 from tenantry.desired.manifest import Manifest, ManifestError
-from tenantry.ports import DatabaseError
-from tenantry.ports_backup import DumpImpossibleError, SealError, StoreError
+from tenantry.ports.backup import DumpImpossibleError, SealError, StoreError
+from tenantry.ports.postgres import DatabaseError
 from tenantry.reconcile.backing_up import BackupWork, Job
 from tenantry.reconcile.openstores import BackupKit
 from tenantry.reconcile.world import World

@@ -12,7 +12,7 @@ from tenantry.api.resources import TENANT_BACKUPS, Ref
 from tenantry.decide.conditions import GOOD, PENDING, Outcome
 from tenantry.decide.halt import Halt, Terminal, Waiting
 from tenantry.desired.manifest import LEAST_KEY
-from tenantry.ports_backup import (
+from tenantry.ports.backup import (
     ObjectMissingError,
     ObjectStore,
     SealError,

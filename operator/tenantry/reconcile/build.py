@@ -11,10 +11,12 @@ from tenantry.api.conditions import ConditionType, Reason
 from tenantry.api.names import (
     ANNOTATION_ACTIVITY,
     ANNOTATION_ROTATE_CREDENTIALS,
+    ANNOTATION_ROTATE_SYNC_TOKEN,
     ANNOTATION_STATE,
     LABEL_TENANT_HASH,
     SECRET_DATABASE,
     SECRET_ENV,
+    SECRET_SYNC,
 )
 from tenantry.api.resources import NAMESPACES, RESOURCE_QUOTAS, SECRETS, Ref
 from tenantry.api.tenant import Tenant
@@ -31,16 +33,20 @@ from tenantry.desired.network import network_policies
 from tenantry.desired.quota import limit_range, no_pods, resource_quota
 from tenantry.desired.rbac import operator_binding, service_account, tenant_bindings
 from tenantry.desired.stamp import bears_stamp
-from tenantry.ports import Json
-from tenantry.reconcile.apply import Applier
+from tenantry.ports.kube import NotFoundError
+from tenantry.ports.world import Json
+from tenantry.reconcile.adoption import take
+from tenantry.reconcile.apply import Applier, ref_of
+from tenantry.reconcile.cloudnativepg import dedicated_database
 from tenantry.reconcile.database import DatabaseProvisioning, SharedDatabase
 from tenantry.reconcile.dedicated import AT_REST, DedicatedDatabase, is_dedicated
 from tenantry.reconcile.external import External, Source, is_copy, is_external, look_up, rotation_outcome, source
 from tenantry.reconcile.login import DatabaseLogin
-from tenantry.reconcile.namespace import ensure_namespace, put_right
+from tenantry.reconcile.namespace import NamespaceOfferedError, conflict, ensure_namespace, put_right
 from tenantry.reconcile.placing import Placed
 from tenantry.reconcile.quiescence import mark_namespace
 from tenantry.reconcile.report import Report
+from tenantry.reconcile.synctoken import keep_token, together
 from tenantry.reconcile.workloads import Workloads
 from tenantry.reconcile.world import World
 
@@ -71,7 +77,7 @@ class Build:
         self._external: External | None = None
         self._dedicated: DedicatedDatabase | None = None
         if is_dedicated(placed.record):
-            self._dedicated = DedicatedDatabase(world, tenant, placed, self._applier)
+            self._dedicated = dedicated_database(world, tenant, placed, self._applier)
         self._opened = AsyncExitStack()
         self.trusted = False
         self.trusted_secrets: Outcome | None = None
@@ -84,6 +90,7 @@ class Build:
             sorted(self._blueprint.env.items()),
             self._tenant.requested_at,
             self._tenant.metadata.annotations.get(ANNOTATION_ROTATE_CREDENTIALS),
+            self._tenant.metadata.annotations.get(ANNOTATION_ROTATE_SYNC_TOKEN),
             self._tenant.spec.rotation,
             self._shared and (self._shared.wanted, self._shared.server.endpoint),
             _shown(self._described),
@@ -104,12 +111,14 @@ class Build:
         target, blueprint = self._placed.target, self._blueprint
         noted = self._noted_activity()
         wanted = namespace(blueprint, note(self._activity) or noted)
-        fresh = await ensure_namespace(target, self._applier, self._placed.identity, wanted)
+        fresh = await self._ensure_namespace(wanted)
         if fresh:
             self._applier.bound()
             report.namespace_made()
         await self._revive()
         binding = operator_binding(blueprint.identity, blueprint.namespace)
+        if target.live.get(ref_of(binding)) is None:
+            self._applier.bound()
         await self._applier.apply(binding)
         guards = [
             limit_range(blueprint),
@@ -130,6 +139,11 @@ class Build:
             database = await provisioning
         await self._write_secrets(report, database, secrets)
         await self._applier.apply(quota)
+        if not self.trusted and not blueprint.arriving:  # after the quota, in which it has its place
+            args = (self._world, self._tenant, self._placed, self._applier)
+            token = await keep_token(*args, secrets.get(SECRET_SYNC))
+            found = report.outcomes[ConditionType.SECRETS_READY]
+            report.outcomes[ConditionType.SECRETS_READY] = together(found, token)
         await self._applier.apply_all(gates)
         if database_halt is None or not blueprint.spec.enabled or self._dedicated is not None:
             # Else what the database needs is not known, and must not look unwanted; of a server of its own it is.
@@ -139,6 +153,18 @@ class Build:
             await Workloads(target, blueprint.namespace).settle(self._activity)
             await put_right(target, self._applier, namespace(blueprint, note(self._activity)))
         report.outcomes[ConditionType.NAMESPACE_READY] = self._quota_outcome(quota)
+
+    async def _ensure_namespace(self, wanted: Json) -> bool:
+        placed = self._placed
+        target, adopted = placed.target, placed.record.spec.cluster.adopted
+        try:
+            return await ensure_namespace(target, self._applier, placed.identity, wanted, adopted=adopted)
+        except NamespaceOfferedError as offered:
+            if self._blueprint.arriving:  # a move makes its own
+                raise conflict(offered.live, placed.identity) from None
+            record = await take(self._world, target, placed.record, offered.live, wanted)
+            self._placed = replace(placed, record=record)
+            return await ensure_namespace(target, self._applier, placed.identity, wanted, adopted=True)
 
     @property
     def _activity(self) -> Activity:
@@ -185,6 +211,8 @@ class Build:
         labels = f"{LABEL_TENANT_HASH}={self._placed.identity.tenant_hash}"
         listing = await self._placed.target.kube.list(SECRETS, namespace=self._blueprint.namespace, labels=labels)
         found = {secret["metadata"]["name"]: secret for secret in listing.items}
+        if self._placed.record.spec.cluster.adopted:
+            await self._add_foreign(found)
         former = found.get(SECRET_DATABASE)
         if former is not None and is_copy(former) and not is_external(self._placed.record):
             # Of an External database that was let go of: it would look like the trace of one that we made.
@@ -192,6 +220,14 @@ class Build:
                 await self._applier.delete(Ref(SECRETS, self._blueprint.namespace, SECRET_DATABASE), former)
             del found[SECRET_DATABASE]
         return found
+
+    async def _add_foreign(self, found: dict[str, Json]) -> None:
+        """Secrets of our names that were in an adopted namespace before: to be told of, and not written over."""
+        for name in {SECRET_DATABASE, SECRET_ENV, SECRET_SYNC} - found.keys():
+            try:
+                found[name] = await self._placed.target.kube.get(Ref(SECRETS, self._blueprint.namespace, name))
+            except NotFoundError:
+                continue
 
     async def _provision_database(self, halt: Halt | None, secrets: dict[str, Json]) -> Outcome:
         if halt is not None:

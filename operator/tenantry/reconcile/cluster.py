@@ -18,9 +18,8 @@ from tenantry.api.resources import CLUSTERS, NAMESPACES, ROLE_BINDINGS, SECRETS,
 from tenantry.api.tenantrecord import TenantRecord
 from tenantry.decide.conditions import GOOD, PENDING, Outcome
 from tenantry.decide.permissions import needed_rights, needed_rights_in
-from tenantry.ports import (
+from tenantry.ports.kube import (
     Access,
-    Availability,
     ClusterFacts,
     CredentialsRefusedError,
     ForbiddenError,
@@ -28,6 +27,8 @@ from tenantry.ports import (
     Target,
     UnauthorizedError,
 )
+from tenantry.ports.world import Availability
+from tenantry.reconcile.exclusive import sweep
 from tenantry.reconcile.platform import Counters, availability_of, conditions_of, set_finalizer
 from tenantry.reconcile.records import swap
 from tenantry.reconcile.recovery import recover_records
@@ -81,6 +82,7 @@ class ClusterReconciler:
         connected = await self._examine(cluster, outcomes)
         if connected.target is not None and connected.facts is not None and availability_of(outcomes).ok:
             await self._recover(connected.target)
+            await self._sweep(connected.target)
         self._judge(cluster, connected.target, outcomes, outage=outage)
         return await self._report(key, cluster, connected, outcomes)
 
@@ -181,6 +183,12 @@ class ClusterReconciler:
                 self._recovered[target.name] = now + self._world.settings.full_probe
         except KubeError as error:
             logger.warning("Cluster %s: lost records could not be made anew: %s", target.name, error.message)
+
+    async def _sweep(self, target: Target) -> None:
+        try:
+            await sweep(self._world, target)
+        except KubeError as error:
+            logger.warning("Cluster %s: a claim of all of it could not be given back: %s", target.name, error.message)
 
     async def _identify(self, cluster: Cluster, facts: ClusterFacts, outcomes: dict[ConditionType, Outcome]) -> None:
         """The same cluster is registered once, and a name goes on standing for the cluster it stood for."""

@@ -9,8 +9,10 @@ from tenantry.api.conditions import Reason
 from tenantry.api.resources import Ref
 
 ROOM: Final = "room"
-"""On whichever cluster or server: it comes with the end of a record."""
-LACKS_ROOM: Final = frozenset({Reason.CLUSTER_FULL, Reason.SERVER_FULL})
+"""On whichever cluster or server: it comes with the end of a record, of a side that was left, or of a claim."""
+LACKS_ROOM: Final = frozenset(
+    {Reason.CLUSTER_FULL, Reason.SERVER_FULL, Reason.CLUSTER_CLAIMED, Reason.CLUSTER_NOT_EMPTY}
+)
 
 
 def hosts_on(cluster: str) -> str:

@@ -9,7 +9,8 @@ from typing import Final
 
 from tenantry.api.resources import Ref
 from tenantry.decide.halt import Halt
-from tenantry.ports import Copied, DatabaseError, Server, WantedDatabase
+from tenantry.ports.postgres import DatabaseError, WantedDatabase
+from tenantry.ports.servers import Copied, Server
 from tenantry.reconcile.arriving import Arrival
 from tenantry.reconcile.database import SharedDatabase
 from tenantry.reconcile.world import World
@@ -36,15 +37,14 @@ class Copies:
         self._slots = asyncio.Semaphore(AT_ONCE)
 
     def result(self, record: str) -> Copied | Failed | None:
-        """What came of it; None while it is under way, or where none was begun. Told once."""
+        """What came of it; None while it is under way, or where none was begun. Told until `stop`."""
         task = self._tasks.get(record)
         if task is None or not task.done():
             return None
-        del self._tasks[record]
         return Failed("it was broken off") if task.cancelled() else task.result()
 
     def under_way(self, record: str) -> bool:
-        """Whether one was begun whose result was not told yet."""
+        """Whether one was begun, and not stopped since."""
         return record in self._tasks
 
     def begin(self, record: str, tenant: Ref, arrival: Arrival, old: tuple[Server, WantedDatabase]) -> None:
@@ -54,7 +54,7 @@ class Copies:
         self._tasks[record] = task
 
     async def stop(self, record: str) -> None:
-        """Break one off, and wait until nothing of it runs; no error if there is none."""
+        """Break one off, wait until nothing of it runs, and forget its result; no error if there is none."""
         task = self._tasks.pop(record, None)
         if task is not None:
             task.cancel()

@@ -13,16 +13,16 @@ from tenantry.api.resources import DATABASE_SERVERS, Ref
 from tenantry.api.tenantrecord import TenantRecord
 from tenantry.decide.halt import Terminal, Waiting
 from tenantry.decide.workspaces import allows
-from tenantry.ports import (
+from tenantry.ports.postgres import (
     DatabaseAdmin,
     DatabaseClaim,
     DatabaseError,
     DatabaseState,
     DatabaseUnreachableError,
-    Json,
-    Server,
     WantedDatabase,
 )
+from tenantry.ports.servers import Server
+from tenantry.ports.world import Json
 from tenantry.reconcile.world import World
 
 CREATING, READY, PARKED, DROPPING = "creating", "ready", "parked", "dropping"

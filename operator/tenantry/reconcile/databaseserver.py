@@ -9,15 +9,10 @@ from tenantry.api.resources import DATABASE_SERVERS, TENANT_RECORDS, Ref
 from tenantry.api.tenantrecord import TenantRecord
 from tenantry.decide.conditions import GOOD, PENDING, Outcome
 from tenantry.decide.halt import Halt, Terminal, Waiting
-from tenantry.ports import (
-    Availability,
-    CredentialsRefusedError,
-    DatabaseCredentialsError,
-    DatabaseError,
-    Server,
-    ServerEndpoint,
-    ServerFacts,
-)
+from tenantry.ports.kube import CredentialsRefusedError
+from tenantry.ports.postgres import DatabaseCredentialsError, DatabaseError, ServerFacts
+from tenantry.ports.servers import Server, ServerEndpoint
+from tenantry.ports.world import Availability
 from tenantry.reconcile.platform import Counters, availability_of, conditions_of, platform_secret, set_finalizer
 from tenantry.reconcile.records import swap
 from tenantry.reconcile.result import Result

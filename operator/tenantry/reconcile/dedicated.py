@@ -6,6 +6,7 @@ its own start obeys: so nobody, not even Kubernetes by itself, makes an empty on
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
@@ -19,7 +20,7 @@ from tenantry.api.tenant import Tenant
 from tenantry.api.tenantrecord import TenantRecord
 from tenantry.decide import dedicated as decide
 from tenantry.decide.conditions import Outcome
-from tenantry.decide.halt import Halt, Waiting
+from tenantry.decide.halt import Halt, Terminal, Waiting
 from tenantry.desired.dedicated import (
     ADMIN,
     ADMIN_KEY,
@@ -38,22 +39,17 @@ from tenantry.desired.dedicated import (
     stateful_set,
 )
 from tenantry.desired.encoding import decoded
-from tenantry.ports import (
-    DatabaseCredentialsError,
-    DatabaseError,
-    Json,
-    KubeError,
-    NotFoundError,
-    OwnServer,
-    ServerEndpoint,
-    Target,
-    Tunnel,
-)
+from tenantry.ports.kube import ConflictError, ForbiddenError, KubeError, NotFoundError, Target, Tunnel
+from tenantry.ports.postgres import DatabaseCredentialsError, DatabaseError, DatabaseUnreachableError
+from tenantry.ports.servers import OwnServer, ServerEndpoint
+from tenantry.ports.world import Json
 from tenantry.reconcile.apply import Applier
 from tenantry.reconcile.database import SharedDatabase, wanted_database
 from tenantry.reconcile.placing import Placed
 from tenantry.reconcile.records import swap
 from tenantry.reconcile.world import World
+
+logger = logging.getLogger(__name__)
 
 AT_REST = Outcome(True, Reason.DISABLED, "its server is at rest while spec.enabled is false; its volume is kept")
 UNREACHED_RETRY = 10.0
@@ -70,6 +66,8 @@ class DedicatedDatabase:
     Attributes:
         halt: Why it can't be said how the server should be; nothing of it is changed then.
     """
+
+    _way_out = f"If that Secret was lost, delete the pod {POSTGRES_POD}: the server takes the new ones when it starts"
 
     def __init__(self, world: World, tenant: Tenant, placed: Placed, applier: Applier) -> None:
         self._world = world
@@ -151,7 +149,7 @@ class DedicatedDatabase:
             try:
                 server = await stack.enter_async_context(self._world.own_servers.open(own, self._dial))
             except (KubeError, DatabaseError) as error:
-                raise _unreached(error) from error
+                raise unreached(error, self._way_out) from error
             await self._pin(server.facts.system_identifier if server.facts is not None else "")
             yield SharedDatabase(server, None, wanted)
 
@@ -196,7 +194,7 @@ class DedicatedDatabase:
         try:
             await self._target.kube.get(Ref(VOLUME_CLAIMS, self._namespace, POSTGRES_VOLUME))
         except NotFoundError:
-            raise decide.missing(self._record.name) from None
+            raise self._missing() from None
 
     async def _check_up(self, server: DedicatedServer, live: Json) -> None:
         quota = self._target.live.get(Ref(RESOURCE_QUOTAS, self._namespace, RESOURCE_QUOTA)) or {}
@@ -205,7 +203,34 @@ class DedicatedDatabase:
         try:
             decide.check_up(live, None, status, needed, self._record.name)
         except Waiting:
-            decide.check_up(live, await self._pod(), status, needed, self._record.name)
+            pod = await self._pod()
+            if pod is not None and decide.is_stuck(live, pod, self._world.clock.now()):
+                await self._replace(pod)
+            decide.check_up(live, pod, status, needed, self._record.name)
+
+    async def _replace(self, pod: Json) -> None:
+        """Delete the pod, exactly as it was seen; its StatefulSet makes the one that is wanted.
+
+        Not where the volume's claim is gone or going: the pod may be all that still holds it. Safe to lose.
+
+        Raises:
+            Waiting: the target's rights are of an older version.
+        """
+        if self._world.rehearsal:
+            return
+        try:
+            claim = await self._target.kube.get(Ref(VOLUME_CLAIMS, self._namespace, POSTGRES_VOLUME))
+        except NotFoundError:
+            return
+        if "deletionTimestamp" in claim["metadata"]:
+            return
+        logger.info("%s: pod %s is not as it is wanted and not Ready: replaced", self._record.name, POSTGRES_POD)
+        try:
+            await self._applier.delete(Ref(PODS, self._namespace, POSTGRES_POD), pod)
+        except ConflictError:
+            return  # it is another one by now, or Ready
+        except ForbiddenError as error:
+            raise decide.not_replaced(error.message) from error
 
     async def _pod(self) -> Json | None:
         try:
@@ -230,25 +255,32 @@ class DedicatedDatabase:
         """
         known = self._record.spec.database.id
         if known and found != known:
-            raise decide.missing(self._record.name)
+            raise self._missing()
         if not known:
             self._record = await swap(self._world, self._record, {"database": {"id": found}})
-        server = replace(self._sure(), database_id=found)
-        await self._applier.apply_all(server_objects(server, *self._whose))
+        await self._applier.apply_all(self._telling(replace(self._sure(), database_id=found)))
+
+    def _telling(self, server: DedicatedServer) -> list[Json]:
+        """What says on the target which database it is."""
+        return server_objects(server, *self._whose)
+
+    def _missing(self) -> Terminal:
+        return decide.missing(self._record.name)
 
 
-def _unreached(error: KubeError | DatabaseError) -> Waiting:
+def unreached(error: KubeError | DatabaseError, way_out: str) -> Waiting:
+    """Nobody got in, for this time."""
     if isinstance(error, DatabaseCredentialsError):
         return Waiting(
             ConditionType.DATABASE_READY,
             Reason.LOGIN_FAILED,
-            f"its server does not take the passwords in Secret {POSTGRES}: {error.message}. If that Secret was lost, "
-            f"delete the pod {POSTGRES_POD}: the server takes the new ones when it starts",
+            f"its server does not take the passwords in Secret {POSTGRES}: {error.message}. {way_out}",
             retry_after=UNREACHED_RETRY,
         )
+    asked = error.retry_after if isinstance(error, DatabaseUnreachableError) else None
     return Waiting(
         ConditionType.DATABASE_READY,
         Reason.SERVER_NOT_READY,
         f"its server can't be reached by way of the target's API server: {error.message}",
-        retry_after=UNREACHED_RETRY,
+        retry_after=(asked if asked is not None else UNREACHED_RETRY),
     )

@@ -11,11 +11,12 @@ from tenantry.api.resources import TENANT_RECORDS, Ref
 from tenantry.api.tenant import Tenant
 from tenantry.api.tenantrecord import PinnedDeletion, RecordState, TenantRecord
 from tenantry.decide.conditions import Outcome
-from tenantry.decide.deletion import departure, pinned_deletion, safer, time_text
+from tenantry.decide.deletion import departure, keeping_more, pinned_deletion, safer, time_text
 from tenantry.decide.halt import Halt, Terminal, Waiting
 from tenantry.decide.merging import merge_patch
 from tenantry.decide.move import rolled_back
-from tenantry.ports import ConflictError, KubeError, NotFoundError
+from tenantry.ports.kube import ConflictError, KubeError, NotFoundError
+from tenantry.reconcile.applied import hold_of
 from tenantry.reconcile.holding import Holding, SettlingError, ends_by_itself
 from tenantry.reconcile.ledger import others_of
 from tenantry.reconcile.memory import Memory
@@ -143,14 +144,18 @@ class Deletion:
         """As its spec and its plan's content that it has say; where these make no sense together, what keeps more.
 
         Not as another plan says that the spec may name since a moment ago: nobody leaves by terms that he never had.
+        Nor as a spec says that was only ever held, where it is not known which one was applied before it.
         """
         terms = self._terms.at_deletion(tenant, find_workspace(self._world, tenant.workspace), record)
+        kept = safer(record.spec.deletion, tenant.spec, terms.spec if terms is not None else None)
         if terms is None:
-            return safer(record.spec.deletion, tenant.spec, None)
+            return kept
         try:
-            return pinned_deletion(tenant.spec, terms.name, terms.spec)
+            asked = pinned_deletion(tenant.spec, terms.name, terms.spec)
         except Terminal:
-            return safer(record.spec.deletion, tenant.spec, terms.spec)
+            return kept
+        hold = hold_of(self._world, tenant)
+        return keeping_more(kept, asked) if hold is not None and hold.applied is None else asked
 
     def _last_spec(self, tenant: Tenant, record: TenantRecord) -> dict[str, Any]:
         """What an undelete is to apply; of a Tenant whose change is held, what was applied before that."""

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Final
 
 from tenantry.api.names import TENANT_FINALIZER
-from tenantry.ports import Json
+from tenantry.api.tenant import Tenant
+from tenantry.decide.deletion import time_text
+from tenantry.ports.world import Json
 
 MOST: Final = 1000
 
@@ -19,22 +22,32 @@ class Endings:
     """
 
     def __init__(self) -> None:
-        self._specs: dict[str, Json] = {}
+        self._bodies: dict[str, Json] = {}
 
-    def take(self, tenant: Json) -> bool:
-        """Take in a Tenant as it was when it was removed; whether it had our finalizer too late."""
+    def take(self, tenant: Json, now: datetime) -> bool:
+        """Take in a Tenant as it was when it was removed, which was now; whether it had our finalizer too late."""
         metadata = tenant["metadata"]
         if TENANT_FINALIZER not in metadata.get("finalizers", ()) or "deletionTimestamp" in metadata:
             return False
-        while len(self._specs) >= MOST:
-            del self._specs[next(iter(self._specs))]
-        self._specs[metadata["uid"]] = tenant["spec"]
+        while len(self._bodies) >= MOST:
+            del self._bodies[next(iter(self._bodies))]
+        self._bodies[metadata["uid"]] = {**tenant, "metadata": {**metadata, "deletionTimestamp": time_text(now)}}
         return True
 
     def spec_of(self, uid: str) -> Json | None:
         """What the Tenant of that UID said when it was deleted that way; None where it was not."""
-        return self._specs.get(uid)
+        body = self._bodies.get(uid)
+        return body["spec"] if body is not None else None
+
+    def tenants(self) -> list[Tenant]:
+        """Them all, as if they were being deleted since then."""
+        return [Tenant.model_validate(body) for body in self._bodies.values()]
+
+    def tenant_of(self, uid: str) -> Tenant | None:
+        """The Tenant of that UID, as if it were being deleted since it was removed; None where it was not."""
+        body = self._bodies.get(uid)
+        return Tenant.model_validate(body) if body is not None else None
 
     def forget(self, uid: str) -> None:
         """It is written down in its record now."""
-        self._specs.pop(uid, None)
+        self._bodies.pop(uid, None)

@@ -26,7 +26,8 @@ from tenantry.decide.external import ExternalDatabase, external_database
 from tenantry.decide.halt import Terminal, Waiting
 from tenantry.desired.blueprint import DatabaseConnection
 from tenantry.desired.database import database_secret
-from tenantry.ports import CredentialsRefusedError, Dns, Json, LiveObjects, UnreachableError
+from tenantry.ports.kube import CredentialsRefusedError, LiveObjects, UnreachableError
+from tenantry.ports.world import Dns, Json
 
 MODE: Final = "External"
 FIELD: Final = "spec.database.external.secretRef"

@@ -18,7 +18,8 @@ from tenantry.api.tenant import Tenant
 from tenantry.api.tenantrecord import RecordState, TenantRecord
 from tenantry.decide.deletion import Departure, Gone, held_message, parse_time, stopped, time_text
 from tenantry.decide.halt import Waiting
-from tenantry.ports import Json, NotFoundError
+from tenantry.ports.kube import NotFoundError
+from tenantry.ports.world import Json
 from tenantry.reconcile.memory import Memory
 from tenantry.reconcile.records import swap
 from tenantry.reconcile.world import World
@@ -116,7 +117,7 @@ class Holding:
         now = self._world.clock.monotonic()
         if self._counted is not None and now - self._counted[0] < FRESH:
             return self._counted[1]
-        found = [*self._waiting(), *self._begun(), *await self._memory.departures()]
+        found = [*self._waiting(), *self._removed(), *self._begun(), *await self._memory.departures()]
         self._counted = (now, found)
         return found
 
@@ -134,6 +135,15 @@ class Holding:
                 # One that is held counts from then on as one that began: it does not hold up others for ever.
                 held_since = parse_time(entry.held_since)
                 yield Departure(body["metadata"]["namespace"], body["metadata"]["name"], held_since)
+
+    def _removed(self) -> Iterator[Departure]:
+        """Deletions that the API server did not let wait, and that have not begun."""
+        for tenant in self._world.endings.tenants():
+            entry = self._world.ledger.of_tenant(tenant.ref)
+            if entry is None or (entry.tenant_uid, entry.state) != (tenant.metadata.uid, RecordState.ACTIVE):
+                continue
+            if not ends_by_itself(tenant, self._world.clock.now()):
+                yield Departure(tenant.workspace, tenant.name, parse_time(entry.held_since))
 
     def _begun(self) -> Iterator[Departure]:
         """Deletions whose records say that they began."""

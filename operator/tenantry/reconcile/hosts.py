@@ -20,7 +20,8 @@ from tenantry.decide.hosts import HostRefusal, HostWish, covers, proof_name, pro
 from tenantry.desired.blueprint import ServedHost
 from tenantry.desired.claims import host_claim
 from tenantry.desired.stamp import bears_stamp
-from tenantry.ports import AlreadyExistsError, Dns, Json, NotFoundError, Target
+from tenantry.ports.kube import AlreadyExistsError, NotFoundError, Target
+from tenantry.ports.world import Dns, Json
 
 PROOF_RETRY = 60.0
 """Seconds until a TXT record that was not there is looked up again."""

@@ -14,15 +14,8 @@ from tenantry.api.names import (
     MANAGED_BY,
 )
 from tenantry.api.resources import CLUSTERS, CONFIG_MAPS, NAMESPACES, SECRETS, TENANT_RECORDS, Ref
-from tenantry.ports import (
-    AlreadyExistsError,
-    CredentialsRefusedError,
-    Json,
-    Kube,
-    KubeError,
-    NotFoundError,
-    Targets,
-)
+from tenantry.ports.kube import AlreadyExistsError, CredentialsRefusedError, Kube, KubeError, NotFoundError, Targets
+from tenantry.ports.world import Json
 
 logger = logging.getLogger(__name__)
 

@@ -7,7 +7,8 @@ from tenantry.api.names import INGRESS, INGRESS_OWN_CERTIFICATES
 from tenantry.api.resources import INGRESS_CLASSES, INGRESSES, Ref
 from tenantry.decide.conditions import Outcome
 from tenantry.desired.blueprint import Blueprint
-from tenantry.ports import Clock, NotFoundError, Target
+from tenantry.ports.kube import NotFoundError, Target
+from tenantry.ports.world import Clock
 
 CLASS_SEEN = 60.0
 """Seconds for which an IngressClass that was seen is taken to be there still."""

@@ -11,7 +11,9 @@ from tenantry.api.tenantrecord import Move, TenantRecord
 from tenantry.decide.deletion import parse_time
 from tenantry.decide.halt import Waiting
 from tenantry.decide.quantities import same_quantity
-from tenantry.ports import DatabaseError, NotFoundError, Server, Target, WantedDatabase
+from tenantry.ports.kube import NotFoundError, Target
+from tenantry.ports.postgres import DatabaseError, WantedDatabase
+from tenantry.ports.servers import Server
 from tenantry.reconcile.database import PARKED, refused
 from tenantry.reconcile.parking import ready_server, wanted_of
 from tenantry.reconcile.quiescence import bring_to_rest, mark_namespace, read_namespace

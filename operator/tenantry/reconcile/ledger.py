@@ -15,7 +15,7 @@ from tenantry.api.tenantrecord import (
     TenantRecord,
     TenantRecordSpec,
 )
-from tenantry.ports import Json
+from tenantry.ports.world import Json
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,8 @@ from tenantry.api.resources import TENANT_RECORDS, Ref
 from tenantry.api.tenantrecord import FormerSide, RecordState, TenantRecord
 from tenantry.decide.deletion import parse_time
 from tenantry.decide.halt import Halt, Waiting
-from tenantry.ports import ConflictError, KubeError
+from tenantry.ports.kube import ConflictError, KubeError
+from tenantry.reconcile.contention import ROOM
 from tenantry.reconcile.parking import park_database
 from tenantry.reconcile.placing import usable_target
 from tenantry.reconcile.purge import check_due, purge_side, side_record
@@ -76,7 +77,9 @@ class LeftSides:
             side = going
         await purge_side(world, record, side)
         logger.info("purged: what %s has left in epoch %d is gone", record.identity.tenant_id, side.epoch)
-        return await self._replace(record, side, None), None
+        record = await self._replace(record, side, None)
+        world.contention.freed(ROOM, world.wake.wake)
+        return record, None
 
     async def _bring_to_rest(self, part: TenantRecord, side: FormerSide) -> None:
         """It was stopped before the switch; now it also says until when it is kept."""

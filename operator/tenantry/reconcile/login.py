@@ -13,7 +13,8 @@ from tenantry.decide.rotation import Move
 from tenantry.desired.blueprint import DatabaseConnection
 from tenantry.desired.database import database_secret
 from tenantry.desired.encoding import decoded
-from tenantry.ports import DatabaseError, DatabaseUnreachableError, Json
+from tenantry.ports.postgres import DatabaseError, DatabaseUnreachableError
+from tenantry.ports.world import Json
 from tenantry.reconcile.apply import Applier
 from tenantry.reconcile.database import CREATING, READY, SharedDatabase, refused, unreachable
 from tenantry.reconcile.placing import Placed

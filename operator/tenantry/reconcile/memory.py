@@ -10,7 +10,8 @@ from tenantry.api.resources import CONFIG_MAPS, TENANTS, Ref
 from tenantry.api.tenant import Tenant
 from tenantry.api.tenantrecord import TenantRecord
 from tenantry.decide.deletion import Departure, parse_time, time_text
-from tenantry.ports import AlreadyExistsError, Json, NotFoundError
+from tenantry.ports.kube import AlreadyExistsError, NotFoundError
+from tenantry.ports.world import Json
 from tenantry.reconcile.world import World
 
 EXPIRED: Final = "expired."

@@ -21,9 +21,11 @@ from tenantry.decide.deletion import time_text
 from tenantry.decide.halt import Terminal, Waiting
 from tenantry.decide.move import Destination, Step
 from tenantry.decide.placement import means, place
-from tenantry.ports import ConflictError, Copied, KubeError
+from tenantry.ports.kube import ConflictError, KubeError
+from tenantry.ports.servers import Copied
 from tenantry.reconcile.arriving import Arrival, pin_cluster, pin_server
 from tenantry.reconcile.copies import Copies, Failed
+from tenantry.reconcile.exclusive import wants_own
 from tenantry.reconcile.leaving import seconds_since, stop_old_side
 from tenantry.reconcile.parking import ready_server, wanted_of
 from tenantry.reconcile.placing import Placed, candidates
@@ -36,6 +38,8 @@ logger = logging.getLogger(__name__)
 
 RETRY: Final = 2.0
 COPY_RETRY: Final = 10.0
+AWAY_PATIENCE: Final = 30.0
+"""Seconds that a new side gets that does not answer after the write-stop: taking the move back costs another one."""
 STOP_PATIENCE: Final = 600.0
 """Seconds that pods and sessions get to end before the move is rolled back."""
 
@@ -46,9 +50,11 @@ class Moving:
     def __init__(self, world: World) -> None:
         self._world = world
         self._copies = Copies(world)
+        self._away_since: dict[str, float] = {}
 
     async def forget(self, record: str) -> None:
         """Break off what is under way in this process for a tenant that is being deleted."""
+        self._away_since.pop(record, None)
         await self._copies.stop(record)
 
     async def advance(self, tenant: Tenant, workspace: Workspace, placed: Placed, report: Report) -> Placed | None:
@@ -129,20 +135,21 @@ class Moving:
             body = self._world.live.get(Ref(CLUSTERS, "", name))
             fits = body is not None and means(placement, Cluster.model_validate(body))
             return Destination(name if fits else "another", server)
-        return Destination(self._choose(tenant, workspace, approval), server)
+        return Destination(self._choose(tenant, workspace, record.name, approval), server)
 
-    def _choose(self, tenant: Tenant, workspace: Workspace, approval: str | None) -> str:
+    def _choose(self, tenant: Tenant, workspace: Workspace, record: str, approval: str | None) -> str:
         """A cluster for a region or environment: the one that was approved, if it will do.
 
         Raises:
             Waiting, Terminal: there is none.
         """
-        spec, found = tenant.spec, candidates(self._world)
+        spec, found = tenant.spec, candidates(self._world, record)
+        own = wants_own(tenant)
         named = [each for each in found if each.cluster.name in (approval or "").split("/")]
         try:
-            return place(spec.placement, workspace.labels, named, spec.environment).name
+            return place(spec.placement, workspace.labels, named, spec.environment, exclusive=own).name
         except (Terminal, Waiting):
-            return place(spec.placement, workspace.labels, found, spec.environment).name
+            return place(spec.placement, workspace.labels, found, spec.environment, exclusive=own).name
 
     async def _begin(
         self, tenant: Tenant, workspace: Workspace, placed: Placed, wanted: Destination, report: Report
@@ -163,7 +170,7 @@ class Moving:
             )
         cluster = database = None
         if wanted.cluster is not None:
-            cluster = pin_cluster(world, placed, wanted.cluster, workspace.labels, epoch)
+            cluster = await pin_cluster(world, tenant, placed, wanted.cluster, workspace.labels, epoch)
         if wanted.server is not None:
             database = await pin_server(world, placed, wanted.server, workspace.labels, epoch)
         origin = Destination(
@@ -230,7 +237,8 @@ class Moving:
         try:
             self._check_new_side(move, arrival)
         except (Terminal, Waiting) as halt:
-            return await self._roll_back(tenant, placed, report, halt.message)
+            return await self._be_patient(tenant, placed, report, halt.message)
+        self._away_since.pop(placed.record.name, None)
         try:
             await stop_old_side(self._world, placed.target, placed.record, move)
         except ConflictError:
@@ -262,7 +270,7 @@ class Moving:
             except ConflictError:
                 raise
             except (Terminal, Waiting, KubeError) as trouble:
-                return await self._roll_back(tenant, placed, report, trouble.message)
+                return await self._be_patient(tenant, placed, report, trouble.message)
             self._copies.begin(record.name, tenant.ref, arrival, (old, wanted_of(record)))
         told = f"the database is being copied to {move.destination}; nothing can be written meanwhile"
         self._rest(report, placed, Reason.MOVE_COPYING, told, COPY_RETRY)
@@ -274,12 +282,16 @@ class Moving:
         try:
             self._check_new_side(move, arrival)
             there = arrival.placed()
-        except (Terminal, Waiting) as halt:
-            return await self._roll_back(tenant, placed, report, halt.message)
-        now = world.clock.now()
+            if move.cluster is not None:
+                await there.target.kube.now()  # that it was there when it was probed last may be a minute ago
+        except (Terminal, Waiting, KubeError) as trouble:
+            return await self._be_patient(tenant, placed, report, trouble.message)
+        # The later one, as for a deletion: by a clock that is behind the old side's time would be over at once.
+        now = max(world.clock.now(), await world.management.now())
         window = parse_duration(placed.effective.deletion.window)
         change = decide.switched(record.spec, time_text(now), time_text(now + max(window, timedelta())))
         record = await swap(world, record, change)
+        await self.forget(record.name)
         self._tell(tenant, Reason.MOVE_SWITCHED, f"it lives at {move.destination} now")
         there = replace(there, identity=record.identity, record=record)
         report.placed(there)
@@ -288,12 +300,22 @@ class Moving:
         report.outcomes[ConditionType.MOVE_PROGRESSING] = Outcome(True, Reason.MOVE_SWITCHED, told)
         return there
 
+    async def _be_patient(self, tenant: Tenant, placed: Placed, report: Report, trouble: str) -> Placed | None:
+        """A moment, for an answer may come late and the tenant is stopped already; then back to the old side."""
+        now = self._world.clock.monotonic()
+        if now - self._away_since.setdefault(placed.record.name, now) > AWAY_PATIENCE:
+            return await self._roll_back(tenant, placed, report, trouble)
+        copying = _move_of(placed).phase == MovePhase.COPYING
+        reason = Reason.MOVE_COPYING if copying else Reason.MOVE_STOPPING
+        self._rest(report, placed, reason, f"the move waits for a moment: {trouble}", RETRY)
+        return None
+
     async def _roll_back(
         self, tenant: Tenant, placed: Placed, report: Report, why: str, *, failed: bool = True
     ) -> Placed:
         """Nothing was written on the new side: the old one is all there is, and is opened again in this very pass."""
         world, record, move = self._world, placed.record, _move_of(placed)
-        await self._copies.stop(record.name)
+        await self.forget(record.name)
         message = f"the move to {move.destination} was rolled back: {why}"
         now = time_text(world.clock.now())
         seconds = round(seconds_since(move.write_stopped_at, world)) if move.write_stopped_at else None

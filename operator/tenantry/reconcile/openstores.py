@@ -9,8 +9,8 @@ from tenantry.api.conditions import ConditionType, Reason
 from tenantry.api.resources import BACKUP_STORES, Ref
 from tenantry.decide.halt import Waiting
 from tenantry.decide.workspaces import allows
-from tenantry.ports import Availability
-from tenantry.ports_backup import Dumper, ObjectStore, ObjectStores, Sealer
+from tenantry.ports.backup import Dumper, ObjectStore, ObjectStores, Sealer
+from tenantry.ports.world import Availability
 from tenantry.reconcile.world import World
 
 

@@ -12,10 +12,9 @@ from tenantry.api.names import LABEL_TENANT_HASH
 from tenantry.api.resources import INGRESSES, NAMESPACES, Ref, Resource
 from tenantry.decide.merging import merged
 from tenantry.decide.preview import Write
-from tenantry.ports import (
+from tenantry.ports.kube import (
     AlreadyExistsError,
     InvalidError,
-    Json,
     Kube,
     Listing,
     LiveObjects,
@@ -23,6 +22,7 @@ from tenantry.ports import (
     Tunnel,
     WatchEvent,
 )
+from tenantry.ports.world import Json
 from tenantry.reconcile.apply import ref_of
 
 NO_DRY_RUN: Final = "does not support dry run"
@@ -68,7 +68,7 @@ class Overlay:
 
 
 class RehearsedLive:
-    """Implements `tenantry.ports.LiveObjects` over real ones. What is really read goes to the real ones."""
+    """Implements `tenantry.ports.kube.LiveObjects` over real ones. What is really read goes to the real ones."""
 
     def __init__(self, inner: LiveObjects, overlay: Overlay) -> None:
         self._inner = inner
@@ -111,7 +111,7 @@ class RehearsedLive:
 
 
 class RehearsedKube:
-    """Implements `tenantry.ports.Kube` over a real one.
+    """Implements `tenantry.ports.kube.Kube` over a real one.
 
     Args:
         inner: Is read from, and with `asks` is told what would be written, by its own dry run.

@@ -8,7 +8,8 @@ from tenantry.api.conditions import ConditionType, Reason
 from tenantry.api.tenantrecord import TenantRecord
 from tenantry.decide.deletion import parse_time
 from tenantry.decide.halt import Waiting
-from tenantry.ports import DatabaseError, Server, WantedDatabase
+from tenantry.ports.postgres import DatabaseError, WantedDatabase
+from tenantry.ports.servers import Server
 from tenantry.reconcile.database import DROPPING, check_server_identity, is_own
 from tenantry.reconcile.world import World
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from tenantry.api.cluster import Cluster
 from tenantry.api.conditions import ConditionType, Reason
+from tenantry.api.dedicated import BUILTIN
 from tenantry.api.dedicated import MODE as DEDICATED
 from tenantry.api.effective import Effective
 from tenantry.api.identity import TenantIdentity, namespace_name
@@ -14,16 +15,28 @@ from tenantry.api.resources import CLUSTERS, Ref
 from tenantry.api.tenant import Tenant
 from tenantry.api.tenantplan import TenantPlanSpec
 from tenantry.api.tenantrecord import PinnedCluster, PinnedDatabase, TenantRecord
+from tenantry.decide.cloudnativepg import other_provider
 from tenantry.decide.dedicated import not_described
 from tenantry.decide.effective import effective
 from tenantry.decide.halt import Terminal, Waiting
 from tenantry.decide.hosts import pinned_default_host
 from tenantry.decide.placement import Candidate, check_use, place
-from tenantry.ports import Target
+from tenantry.ports.kube import Target
+from tenantry.reconcile.adoption import check_mode, named_namespace
 from tenantry.reconcile.database import choose_server
+from tenantry.reconcile.exclusive import claimed_by_another, hold, settle, wants_own
 from tenantry.reconcile.external import MODE as EXTERNAL
 from tenantry.reconcile.namespace import check_name
-from tenantry.reconcile.records import Pins, adopt, check_predecessors, create_record, find_record, spec_change, swap
+from tenantry.reconcile.records import (
+    Pins,
+    adopt,
+    check_predecessors,
+    create_record,
+    find_record,
+    remove_record,
+    spec_change,
+    swap,
+)
 from tenantry.reconcile.terms import Terms, TermsOfTenants
 from tenantry.reconcile.traces import record_of_traces, search
 from tenantry.reconcile.workspace import Workspace, identify
@@ -81,7 +94,7 @@ class Placing:
         record, database = find_record(world, identity), None
         if record is None and (tenant.has_finalizer or workspace.adopted):
             record, database = await self._rebuild(tenant, identity)
-        terms = await self._terms.find(tenant, workspace, record)
+        terms, fresh = await self._terms.find(tenant, workspace, record), record is None
         mixed = effective(tenant.spec, terms.name, terms.spec)
         if record is None:
             check_predecessors(world, tenant, identity)
@@ -93,6 +106,12 @@ class Placing:
         check_use(cluster, workspace.labels)
         record = await self._check_database(tenant, cluster, workspace, record, mixed)
         target = usable_target(world, record)
+        try:
+            record = await settle(world, tenant, record, cluster, target)
+        except Waiting:
+            if fresh:  # somebody else got the cluster for itself meanwhile: nothing was made, and another one may do
+                await remove_record(world, record)
+            raise
         return Placed(record.identity, terms, mixed, record, cluster, target)
 
     async def _decide(
@@ -106,18 +125,27 @@ class Placing:
         world, mixed = self._world, wanted.effective
         if (record := find_record(world, identity)) is not None:
             return record
-        cluster = place(tenant.spec.placement, workspace.labels, candidates(world), tenant.spec.environment)
+        exclusive = wants_own(tenant)
+        found = candidates(world, identity.record)
+        cluster = place(tenant.spec.placement, workspace.labels, found, tenant.spec.environment, exclusive=exclusive)
         chosen = available_target(world, cluster.name)
-        namespace = namespace_name(cluster.spec.namespace_template, identity)
+        named = await named_namespace(world, tenant, identity, cluster, chosen)
+        if named is not None:
+            check_mode(mixed.mode)
+        namespace = named or namespace_name(cluster.spec.namespace_template, identity)
         check_name(namespace)
         pinned = PinnedCluster(
             name=cluster.name,
             id=chosen.facts.cluster_id if chosen.facts else "",
             namespace=namespace,
             host=pinned_default_host(cluster.spec, identity),
+            exclusive=exclusive,
+            adopted=named is not None,
         )
         database = wanted.database or self._pin_database(tenant, cluster, workspace, identity, mixed)
         await self._terms.claim(wanted.terms, identity)
+        if exclusive:
+            await hold(world, chosen, identity)
         pins = Pins(pinned, database, mixed.deletion, wanted.terms.pin)
         return await create_record(world, tenant.metadata.uid, identity, pins, applied=tenant)
 
@@ -134,7 +162,9 @@ class Placing:
         if mixed.mode == DEDICATED:
             if tenant.spec.database.dedicated is None:
                 raise not_described()
-            return PinnedDatabase(mode=DEDICATED, name=identity.database)
+            provider = tenant.spec.database.dedicated.provider
+            pinned = None if provider == BUILTIN else provider
+            return PinnedDatabase(mode=DEDICATED, name=identity.database, provider=pinned)
         if mixed.mode != "Shared":
             return PinnedDatabase(mode=mixed.mode)
         shared = tenant.spec.database.shared
@@ -160,7 +190,9 @@ class Placing:
         Raises:
             Terminal: MoveNotSupported.
         """
-        pinned = record.spec.database
+        pinned, wanted = record.spec.database, tenant.spec.database.dedicated
+        if pinned.mode == DEDICATED and wanted is not None and wanted.provider != (pinned.provider or BUILTIN):
+            raise other_provider(pinned.provider, wanted.provider)
         if tenant.spec.database.mode is None or mixed.mode == pinned.mode or record.spec.move is not None:
             return (
                 record  # without a mode the plan's default of that time is pinned: another one moves and makes nothing
@@ -218,13 +250,16 @@ def _database_moved(what: str, pinned: str = "", mode: str = "") -> Terminal:
     )
 
 
-def candidates(world: World) -> list[Candidate]:
-    """The clusters on which a tenant may be placed."""
+def candidates(world: World, record: str) -> list[Candidate]:
+    """The clusters on which the tenant of a record may be placed; what it has on one itself does not count there."""
+    entry = world.ledger.entry(record)
+    own = entry.clusters if entry is not None else {}
     clusters = [Cluster.model_validate(body) for body in world.live.all(CLUSTERS)]
     return [
         Candidate(
             cluster,
-            world.ledger.tenants_on_cluster(cluster.name),
+            world.ledger.tenants_on_cluster(cluster.name) - (cluster.name in own),
+            claimed=claimed_by_another(world.targets.get(cluster.name), record),
             available=(target := world.targets.get(cluster.name)) is not None and target.availability.ok,
         )
         for cluster in clusters

@@ -12,7 +12,8 @@ from tenantry.api.conditions import Condition, ConditionType, Reason
 from tenantry.api.resources import SECRETS, Ref
 from tenantry.decide.conditions import Outcome, summarize
 from tenantry.decide.halt import Terminal, Waiting
-from tenantry.ports import Availability, NotFoundError
+from tenantry.ports.kube import NotFoundError
+from tenantry.ports.world import Availability
 from tenantry.reconcile.world import World
 
 logger = logging.getLogger(__name__)

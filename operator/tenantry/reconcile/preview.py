@@ -12,7 +12,7 @@ from tenantry.api.preview import Preview
 from tenantry.api.tenant import Tenant
 from tenantry.decide.conditions import Outcome
 from tenantry.decide.preview import Intent, preview_of
-from tenantry.ports import ConflictError
+from tenantry.ports.kube import ConflictError
 from tenantry.reconcile.applied import Hold, own_record
 from tenantry.reconcile.records import spec_document
 from tenantry.reconcile.rehearsal import Rehearsal

@@ -6,14 +6,24 @@ import logging
 from typing import Final
 
 from tenantry.api.conditions import ConditionType, Reason
-from tenantry.api.names import ANNOTATION_PURGE_AFTER, CLAIM_HOST, LABEL_CLAIM, STATE_LEFT, SYSTEM_NAMESPACE
+from tenantry.api.names import (
+    ANNOTATION_PURGE_AFTER,
+    CLAIM_CLUSTER,
+    CLAIM_HOST,
+    LABEL_CLAIM,
+    STATE_LEFT,
+    SYSTEM_NAMESPACE,
+)
 from tenantry.api.resources import CONFIG_MAPS, NAMESPACES, Ref
 from tenantry.api.tenantrecord import FormerSide, RecordState, TenantRecord
 from tenantry.decide.deletion import parse_time
 from tenantry.decide.halt import Waiting
 from tenantry.decide.move import side_spec
 from tenantry.desired.stamp import bears_stamp
-from tenantry.ports import DatabaseError, Json, Target
+from tenantry.ports.kube import Target
+from tenantry.ports.postgres import DatabaseError
+from tenantry.ports.world import Json
+from tenantry.reconcile.adoption import let_go
 from tenantry.reconcile.contention import hosts_on
 from tenantry.reconcile.namespace import blocked_by
 from tenantry.reconcile.parking import drop_database, mark_dropping, ready_server, wanted_of
@@ -100,9 +110,11 @@ async def purge_side(world: World, record: TenantRecord, side: FormerSide) -> No
 async def _take_down(world: World, record: TenantRecord, state: RecordState | str, *, hosts: bool) -> None:
     target = usable_target(world, record)
     live = await read_namespace(target, record)
-    if live is not None and not live["metadata"].get("deletionTimestamp") and not record.spec.cluster.adopted:
+    if live is not None and not live["metadata"].get("deletionTimestamp"):
         live = await mark_namespace(target, record, live, state)
     await _mark_database(world, record)
+    if live is not None and record.spec.cluster.adopted and not live["metadata"].get("deletionTimestamp"):
+        await let_go(world, target, record, live)
     await _delete_namespace(target, record, live)
     await _drop_database(world, record)
     if live is not None and not record.spec.cluster.adopted:
@@ -112,7 +124,7 @@ async def _take_down(world: World, record: TenantRecord, state: RecordState | st
             f"the namespace {record.spec.cluster.namespace!r} is being deleted on the target{blocked_by(live)}",
             retry_after=GONE_RETRY,
         )
-    if hosts and await _release_hosts(target, record):
+    if hosts and await _release_claims(target, record):
         world.contention.freed(hosts_on(target.name), world.wake.wake)
 
 
@@ -155,12 +167,13 @@ def _refused(record: TenantRecord, error: DatabaseError) -> Waiting:
     )
 
 
-async def _release_hosts(target: Target, record: TenantRecord) -> int:
-    """Give back what the tenant has claimed; how many that were."""
+async def _release_claims(target: Target, record: TenantRecord) -> int:
+    """Give back what the tenant has claimed, hosts and the cluster itself; how many that were."""
     released = 0
     for live in target.live.of_tenant(record.identity.tenant_hash):
         metadata = live["metadata"]
-        if metadata.get("labels", {}).get(LABEL_CLAIM) == CLAIM_HOST and bears_stamp(live, record.identity):
+        claim = metadata.get("labels", {}).get(LABEL_CLAIM)
+        if claim in (CLAIM_HOST, CLAIM_CLUSTER) and bears_stamp(live, record.identity):
             ref = Ref(CONFIG_MAPS, SYSTEM_NAMESPACE, metadata["name"])
             await target.kube.delete(ref, uid=metadata["uid"])
             target.live.forget(ref, uid=metadata["uid"])

@@ -8,7 +8,7 @@ from tenantry.api.names import (
     ANNOTATION_DELETED_AT,
     ANNOTATION_PURGE_AFTER,
     ANNOTATION_STATE,
-    OPERATOR_ROLE_BINDING,
+    OPERATOR_BINDINGS,
 )
 from tenantry.api.resources import INGRESSES, NAMESPACES, NETWORK_POLICIES, ROLE_BINDINGS, Ref
 from tenantry.api.tenantrecord import RecordState, TenantRecord
@@ -17,8 +17,10 @@ from tenantry.desired.network import closed_network
 from tenantry.desired.quota import no_pods
 from tenantry.desired.rbac import operator_binding
 from tenantry.desired.stamp import bears_stamp
-from tenantry.ports import Json, NotFoundError, Target
+from tenantry.ports.kube import NotFoundError, Target
+from tenantry.ports.world import Json
 from tenantry.reconcile.apply import Applier, ref_of
+from tenantry.reconcile.hibernation import hibernate
 from tenantry.reconcile.parking import park_database
 from tenantry.reconcile.workloads import Workloads
 from tenantry.reconcile.world import World
@@ -109,9 +111,10 @@ async def bring_to_rest(world: World, target: Target, record: TenantRecord) -> N
     closed, none = closed_network(record.identity, namespace), no_pods(record.identity, namespace)
     for each in target.live.of_tenant(record.identity.tenant_hash):
         ref = ref_of(each)
-        kept = ref == ref_of(closed) or ref.name == OPERATOR_ROLE_BINDING
+        kept = ref == ref_of(closed) or ref.name in OPERATOR_BINDINGS
         lets_in = each["kind"] in LETS_IN or (each.get("spec") or {}).get("type") == "LoadBalancer"
         if ref.namespace == namespace and lets_in and not kept and bears_stamp(each, record.identity):
             await applier.delete(ref, each)
     await applier.apply_all([closed, none])
     await Workloads(target, namespace).settle(Activity(workloads=False, tasks=False))
+    await hibernate(target, record)

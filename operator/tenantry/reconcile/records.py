@@ -34,7 +34,8 @@ from tenantry.api.tenantrecord import (
 from tenantry.decide.deletion import parse_time
 from tenantry.decide.halt import Terminal, Waiting
 from tenantry.decide.merging import merge_patch
-from tenantry.ports import AlreadyExistsError, ConflictError, Json
+from tenantry.ports.kube import AlreadyExistsError, ConflictError
+from tenantry.ports.world import Json
 from tenantry.reconcile.contention import ROOM
 from tenantry.reconcile.platform import set_finalizer
 from tenantry.reconcile.world import World

@@ -23,7 +23,8 @@ from tenantry.api.resources import CLUSTERS, DATABASE_SERVERS, NAMESPACES, TENAN
 from tenantry.api.tenantrecord import PinnedDatabase, RecordState, TenantRecord
 from tenantry.desired.namespace import plan_of
 from tenantry.desired.stamp import bears_stamp
-from tenantry.ports import Json, NotFoundError, Target
+from tenantry.ports.kube import NotFoundError, Target
+from tenantry.ports.world import Json
 from tenantry.reconcile.ledger import others_of
 from tenantry.reconcile.leftsides import IN_CARE
 from tenantry.reconcile.records import Pins, create_record, find_record, swap

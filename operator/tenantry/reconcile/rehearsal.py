@@ -11,25 +11,10 @@ from tenantry.api.preview import PreviewItem
 from tenantry.api.resources import TENANT_RECORDS, Ref, Resource
 from tenantry.api.tenantrecord import TenantRecordSpec
 from tenantry.decide.preview import Write
-from tenantry.ports import (
-    Access,
-    Availability,
-    ClusterFacts,
-    Copied,
-    DatabaseCopier,
-    Json,
-    Kube,
-    LiveObjects,
-    OwnServer,
-    OwnServers,
-    Server,
-    ServerEndpoint,
-    Servers,
-    Target,
-    Targets,
-    Tunnel,
-    WantedDatabase,
-)
+from tenantry.ports.kube import Access, ClusterFacts, Kube, LiveObjects, Target, Targets, Tunnel
+from tenantry.ports.postgres import WantedDatabase
+from tenantry.ports.servers import Copied, DatabaseCopier, OwnServer, OwnServers, Server, ServerEndpoint, Servers
+from tenantry.ports.world import Availability, Json
 from tenantry.reconcile.ledger import Ledger
 from tenantry.reconcile.overlay import Overlay, RehearsedKube, RehearsedLive
 from tenantry.reconcile.rehearsed_database import RehearsedServer, Steps
@@ -94,7 +79,7 @@ class Rehearsal:
 
 
 class RehearsedTarget:
-    """Implements `tenantry.ports.Target` over a real one."""
+    """Implements `tenantry.ports.kube.Target` over a real one."""
 
     def __init__(self, inner: Target) -> None:
         self._inner = inner
@@ -144,7 +129,7 @@ class RehearsedTarget:
 
 
 class RehearsedTargets:
-    """Implements `tenantry.ports.Targets` over the real ones; none comes or goes."""
+    """Implements `tenantry.ports.kube.Targets` over the real ones; none comes or goes."""
 
     def __init__(self, inner: Targets) -> None:
         self._inner = inner
@@ -173,7 +158,7 @@ class RehearsedTargets:
 
 
 class RehearsedServers:
-    """Implements `tenantry.ports.Servers` over the real ones; none comes or goes."""
+    """Implements `tenantry.ports.servers.Servers` over the real ones; none comes or goes."""
 
     def __init__(self, inner: Servers, steps: Steps) -> None:
         self._inner = inner
@@ -199,16 +184,18 @@ class RehearsedServers:
 
 
 class RehearsedOwnServers:
-    """Implements `tenantry.ports.OwnServers` over the real ones."""
+    """Implements `tenantry.ports.servers.OwnServers` over the real ones."""
 
     def __init__(self, inner: OwnServers, steps: Steps) -> None:
         self._inner = inner
         self._steps = steps
 
     @asynccontextmanager
-    async def open(self, server: OwnServer, dial: Callable[[], Awaitable[Tunnel]]) -> AsyncIterator[Server]:
-        """See `OwnServers`: it is read from, and what would be done on it is told."""
-        async with self._inner.open(server, dial) as real:
+    async def open(
+        self, server: OwnServer, dial: Callable[[], Awaitable[Tunnel]], *, read_only: bool = True
+    ) -> AsyncIterator[Server]:
+        """See `OwnServers`: it is read from, whatever is asked for, and what would be done on it is told."""
+        async with self._inner.open(server, dial, read_only=True) as real:
             yield RehearsedServer(real, self._steps)
 
 
@@ -226,7 +213,7 @@ class _FixedLedger(Ledger):
 
 
 class _NoCopier:
-    """Implements `tenantry.ports.DatabaseCopier`: says whether it could."""
+    """Implements `tenantry.ports.servers.DatabaseCopier`: says whether it could."""
 
     def __init__(self, inner: DatabaseCopier) -> None:
         self._inner = inner
@@ -247,7 +234,7 @@ class _NoCopier:
 
 
 class _Silent:
-    """Implements `tenantry.ports.Events` and `Wake`: nobody hears of a rehearsal."""
+    """Implements `tenantry.ports.world.Events` and `Wake`: nobody hears of a rehearsal."""
 
     def emit(self, about: Mapping[str, Any], *, warning: bool, reason: str, message: str) -> None:
         """See `Events`."""

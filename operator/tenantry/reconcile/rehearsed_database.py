@@ -8,17 +8,9 @@ from datetime import datetime
 from tenantry.api.effective import Effective
 from tenantry.api.preview import PreviewItem
 from tenantry.decide.preview import Action, item
-from tenantry.ports import (
-    Availability,
-    DatabaseAdmin,
-    DatabaseClaim,
-    DatabaseState,
-    LoginState,
-    Server,
-    ServerEndpoint,
-    ServerFacts,
-    WantedDatabase,
-)
+from tenantry.ports.postgres import DatabaseAdmin, DatabaseClaim, DatabaseState, LoginState, ServerFacts, WantedDatabase
+from tenantry.ports.servers import Server, ServerEndpoint
+from tenantry.ports.world import Availability
 from tenantry.reconcile.database import CREATING, PARKED, READY
 
 
@@ -56,7 +48,7 @@ class Steps:
 
 
 class RehearsedAdmin:
-    """Implements `tenantry.ports.DatabaseAdmin` over a real one."""
+    """Implements `tenantry.ports.postgres.DatabaseAdmin` over a real one."""
 
     def __init__(self, inner: DatabaseAdmin, server: str, databases: int, steps: Steps) -> None:
         self._inner = inner
@@ -171,7 +163,7 @@ class RehearsedAdmin:
 
 
 class RehearsedServer:
-    """Implements `tenantry.ports.Server` over a real one."""
+    """Implements `tenantry.ports.servers.Server` over a real one."""
 
     def __init__(self, inner: Server, steps: Steps) -> None:
         self._inner = inner

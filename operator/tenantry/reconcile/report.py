@@ -14,7 +14,7 @@ from tenantry.decide.conditions import Outcome, condition_of, summarize, suspend
 from tenantry.decide.preview import held_outcome
 from tenantry.decide.rollout import Health
 from tenantry.desired.blueprint import Blueprint
-from tenantry.ports import KubeError, UnreachableError
+from tenantry.ports.kube import KubeError, UnreachableError
 from tenantry.reconcile.placing import Placed
 from tenantry.reconcile.result import Result
 from tenantry.reconcile.status import write_status

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tenantry.ports import KubeError, UnreachableError
+from tenantry.ports.kube import KubeError, UnreachableError
 
 
 @dataclass(frozen=True, slots=True)

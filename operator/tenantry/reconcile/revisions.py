@@ -13,7 +13,8 @@ from tenantry.api.resources import CONTROLLER_REVISIONS, Ref
 from tenantry.api.tenantplan import TenantPlan, TenantPlanSpec
 from tenantry.desired.revisions import content_of, revision, revision_name
 from tenantry.desired.slots import plan_label
-from tenantry.ports import AlreadyExistsError, Json, NotFoundError
+from tenantry.ports.kube import AlreadyExistsError, NotFoundError
+from tenantry.ports.world import Json
 from tenantry.reconcile.world import World
 
 logger = logging.getLogger(__name__)

@@ -11,7 +11,7 @@ from typing import Any, Final
 from tenantry.api.conditions import Reason
 from tenantry.api.names import ANNOTATION_RESUME_ROLLOUT
 from tenantry.api.resources import NAMESPACES, TENANT_RECORDS, TENANTS, Ref
-from tenantry.api.tenant import Tenant
+from tenantry.api.tenant import Tenant, TenantSpec
 from tenantry.api.tenantplan import RolloutStatus, TenantPlan
 from tenantry.api.tenantrecord import PinnedPlan, RecordState, TenantRecord
 from tenantry.decide.conditions import GOOD, Outcome
@@ -19,7 +19,8 @@ from tenantry.decide.deletion import pinned_deletion, time_text
 from tenantry.decide.halt import Terminal
 from tenantry.decide.rollout import Health, Member, Phase, Step, advance, goes_at_once
 from tenantry.decide.workspaces import allows
-from tenantry.ports import ConflictError, NotFoundError
+from tenantry.ports.kube import ConflictError, NotFoundError
+from tenantry.reconcile.applied import hold_of
 from tenantry.reconcile.ledger import Entry
 from tenantry.reconcile.records import find_named, swap
 from tenantry.reconcile.revisions import Revisions
@@ -191,15 +192,25 @@ class Rollouts:
             was_ready=health is Health.READY,
         )
         change: dict[str, Any] = {"plan": pin.model_dump(by_alias=True, mode="json")}
-        body = self._world.live.get(tenant)
-        if body is not None:
+        spec = self._applied(tenant)
+        if spec is not None:
             try:
-                deletion = pinned_deletion(Tenant.model_validate(body).spec, plan.name, plan.spec)
+                deletion = pinned_deletion(spec, plan.name, plan.spec)
             except Terminal:
                 return change  # the tenant's own pass tells
             if deletion != record.spec.deletion:
                 change["deletion"] = deletion.model_dump(by_alias=True, mode="json")
         return change
+
+    def _applied(self, ref: Ref) -> TenantSpec | None:
+        """The spec that holds for a tenant, which is not one that a dry run holds; None where it is not known."""
+        body = self._world.live.get(ref)
+        if body is None:
+            return None
+        tenant = Tenant.model_validate(body)
+        hold = hold_of(self._world, tenant)
+        applied = hold.applied if hold is not None else tenant
+        return applied.spec if applied is not None else None
 
     def _progress(self, revision: str, step: Step) -> Progress:
         message = step.message

@@ -19,7 +19,8 @@ from tenantry.api.tenant import Tenant
 from tenantry.decide.conditions import GOOD, Outcome
 from tenantry.decide.deletion import parse_time, time_text
 from tenantry.decide.rotation import Logins, Move, Schedule, Step, concerns, is_forced, next_step, request_of
-from tenantry.ports import DatabaseAdmin, DatabaseError, Json, LoginState, WantedDatabase
+from tenantry.ports.postgres import DatabaseAdmin, DatabaseError, LoginState, WantedDatabase
+from tenantry.ports.world import Json
 from tenantry.reconcile.workloads import Workloads
 from tenantry.reconcile.world import World
 

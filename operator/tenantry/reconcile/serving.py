@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from tenantry.api.names import ANNOTATION_ROTATE_SYNC_TOKEN
 from tenantry.api.tenant import Tenant, TenantSpec
 from tenantry.decide.conditions import GOOD
 from tenantry.decide.hosts import is_under, wanted_hosts
 from tenantry.desired.blueprint import Blueprint
+from tenantry.reconcile.cloudnativepg import is_operated
 from tenantry.reconcile.database import SharedDatabase
 from tenantry.reconcile.dedicated import is_dedicated
 from tenantry.reconcile.environment import gather_env
@@ -58,11 +60,13 @@ def blueprint_of(
         spec=spec,
         effective=placed.effective,
         hosts=hosts.served,
-        env=gather_env(world.live, tenant, placed.effective),
+        env=gather_env(world.live, tenant, placed.effective, placed.record.spec.cluster.namespace),
         database_port=shared.server.endpoint.port if shared else None,
         database_cidrs=shared.cidrs if shared else (),
         plan=placed.terms.pin,
         dedicated=is_dedicated(placed.record),
+        operated=is_operated(placed.record),
+        sync_token=ANNOTATION_ROTATE_SYNC_TOKEN in tenant.metadata.annotations,
         arriving=arriving,
     )
 

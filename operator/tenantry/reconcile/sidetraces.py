@@ -17,7 +17,8 @@ from tenantry.api.names import (
 from tenantry.api.tenantrecord import FormerSide, PinnedCluster, PinnedDatabase, PinnedDeletion, RecordState
 from tenantry.decide.deletion import time_text
 from tenantry.decide.move import epoch_of_database, home_rank
-from tenantry.ports import DatabaseClaim, Json
+from tenantry.ports.postgres import DatabaseClaim
+from tenantry.ports.world import Json
 
 
 @dataclass(frozen=True, slots=True)

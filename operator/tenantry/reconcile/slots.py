@@ -14,7 +14,8 @@ from tenantry.api.tenantrecord import TenantRecord
 from tenantry.decide.halt import Waiting
 from tenantry.decide.slots import any_slot, free_slot
 from tenantry.desired.slots import plan_label, slot, slot_prefix
-from tenantry.ports import AlreadyExistsError, Json, NotFoundError
+from tenantry.ports.kube import AlreadyExistsError, NotFoundError
+from tenantry.ports.world import Json
 from tenantry.reconcile.ledger import Entry
 from tenantry.reconcile.world import World
 

@@ -7,7 +7,8 @@ from typing import Any
 from pydantic import BaseModel
 
 from tenantry.api.resources import Ref
-from tenantry.ports import Json, Kube, LiveObjects, NotFoundError
+from tenantry.ports.kube import Kube, LiveObjects, NotFoundError
+from tenantry.ports.world import Json
 
 
 async def write_status(kube: Kube, live: LiveObjects, ref: Ref, status: BaseModel) -> bool:

@@ -13,7 +13,7 @@ from tenantry.api.tenant import Tenant
 from tenantry.decide.conditions import GOOD, PENDING, Outcome
 from tenantry.decide.halt import Halt, Terminal
 from tenantry.decide.rollout import Health
-from tenantry.ports import ConflictError, KubeError
+from tenantry.ports.kube import ConflictError, KubeError
 from tenantry.reconcile.applied import Hold, hold_of, note_applied, note_suspended
 from tenantry.reconcile.build import Build
 from tenantry.reconcile.contention import LACKS_ROOM, ROOM, hosts_on

@@ -17,8 +17,10 @@ from tenantry.decide.conditions import Outcome, condition_of
 from tenantry.decide.deletion import parse_time, time_text
 from tenantry.decide.halt import Halt, Terminal, Waiting
 from tenantry.desired.manifest import Manifest, ManifestError, run_id
-from tenantry.ports import DatabaseError, NotFoundError, Server, WantedDatabase
-from tenantry.ports_backup import ObjectMissingError, StoreError
+from tenantry.ports.backup import ObjectMissingError, StoreError
+from tenantry.ports.kube import NotFoundError
+from tenantry.ports.postgres import DatabaseError, WantedDatabase
+from tenantry.ports.servers import Server
 from tenantry.reconcile.backing_up import Job, clean, read_manifest, remove
 from tenantry.reconcile.backups import Backups, Failure
 from tenantry.reconcile.database import check_server_identity

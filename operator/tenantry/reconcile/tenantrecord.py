@@ -6,14 +6,16 @@ import logging
 from typing import Any
 
 from tenantry.api.conditions import Reason
-from tenantry.api.names import ANNOTATION_START_FRESH
-from tenantry.api.resources import TENANT_RECORDS, TENANTS, Ref
+from tenantry.api.names import ANNOTATION_START_FRESH, CLAIM_CLUSTER, LABEL_CLAIM
+from tenantry.api.resources import CLUSTERS, TENANT_RECORDS, TENANTS, Ref
 from tenantry.api.tenant import Tenant
 from tenantry.api.tenantrecord import RecordState, TenantRecord
 from tenantry.decide.deletion import departure, parse_time
 from tenantry.decide.halt import Halt, Waiting
 from tenantry.desired.stamp import bears_stamp
-from tenantry.ports import ConflictError, DatabaseError, Json, KubeError, NotFoundError
+from tenantry.ports.kube import ConflictError, KubeError, NotFoundError
+from tenantry.ports.postgres import DatabaseError
+from tenantry.reconcile.holding import Holding, SettlingError, ends_by_itself
 from tenantry.reconcile.leftsides import LeftSides
 from tenantry.reconcile.memory import Memory
 from tenantry.reconcile.placing import usable_target
@@ -36,6 +38,7 @@ class TenantRecordReconciler:
         self._world = world
         self._memory = memory
         self._purges: list[float] = []
+        self._holding = Holding(world, memory)
         self._left = LeftSides(world, self._purge_slot)
 
     async def reconcile(self, key: Ref) -> Result:
@@ -83,9 +86,10 @@ class TenantRecordReconciler:
             return Result(retry=True)
         if empty:
             await remove_record(world, record)  # the Tenant went before anything was made for it
+            world.wake.wake(Ref(CLUSTERS, "", record.spec.cluster.name))  # it gives a claim of the whole of it back
             return Result()
-        if (spec := world.endings.spec_of(record.spec.tenant_uid)) is not None:
-            return await self._deleted_too_soon(record, spec)
+        if (tenant := world.endings.tenant_of(record.spec.tenant_uid)) is not None:
+            return await self._deleted_too_soon(record, tenant)
         # Somebody removed our finalizer by hand: nothing is destroyed that nobody asked to destroy.
         world.events.emit(
             _about(record),
@@ -96,17 +100,35 @@ class TenantRecordReconciler:
         )
         return Result(requeue_after=world.jitter(world.settings.resync))
 
-    async def _deleted_too_soon(self, record: TenantRecord, last_spec: Json) -> Result:
-        """It was deleted while it got our finalizer: its deletion goes on without it, as its record says."""
+    async def _deleted_too_soon(self, record: TenantRecord, tenant: Tenant) -> Result:
+        """It was deleted while it got our finalizer: its deletion goes on without it, as its record says.
+
+        Where it would be held, nobody can be asked any more: then it is as if it had been aborted.
+        """
         world = self._world
         now = max(world.clock.now(), await world.management.now())
-        change = departure(record.spec.deletion, now)
+        change: dict[str, Any] = departure(record.spec.deletion, now)
+        try:
+            record = await self._holding.check(tenant, record)
+        except SettlingError as settling:
+            return Result(requeue_after=settling.seconds)
+        except Waiting:
+            record = find_named(world, Ref(TENANT_RECORDS, "", record.name)) or record
+            change = {**change, **_retained(record)}
+        if ends_by_itself(tenant, now):
+            change["expired"] = True
         if change["state"] == RecordState.PURGING:
             if (wait := self._purge_slot()) is not None:
                 return Result(requeue_after=wait)
-            await self._memory.note_deletion(record)
-        record = await swap(world, record, {**change, "lastSpec": last_spec})
-        world.endings.forget(record.spec.tenant_uid)
+            if "expired" not in change:
+                await self._memory.note_deletion(record)
+        if not tenant.dry_run:
+            change["lastSpec"] = world.endings.spec_of(tenant.metadata.uid)
+        record = await swap(world, record, change)
+        world.endings.forget(tenant.metadata.uid)
+        if "message" in change:
+            logger.warning("%s: %s", record.name, record.spec.message)
+            world.events.emit(_about(record), warning=True, reason=Reason.RETAINED, message=record.spec.message)
         return await self._look_after(record)
 
     async def _found_again(self, record: TenantRecord) -> Result:
@@ -207,7 +229,8 @@ class TenantRecordReconciler:
         if target is None or not target.availability.ok:
             return None
         identity = record.identity
-        if any(bears_stamp(live, identity) for live in target.live.of_tenant(identity.tenant_hash)):
+        stamped = (live for live in target.live.of_tenant(identity.tenant_hash) if bears_stamp(live, identity))
+        if any(live["metadata"]["labels"].get(LABEL_CLAIM) != CLAIM_CLUSTER for live in stamped):
             return False
         if pinned.mode != "Shared":
             return True
@@ -231,6 +254,17 @@ class TenantRecordReconciler:
         except NotFoundError:
             return False
         return bool(body["metadata"]["uid"] == record.spec.tenant_uid)
+
+
+def _retained(record: TenantRecord) -> dict[str, Any]:
+    """What its record says of a tenant whose deletion is stopped and whose Tenant is gone."""
+    why = record.spec.message or "spec.deletion.protected is true"
+    message = (
+        f"its deletion was stopped ({why}), and its Tenant is not there any more to be confirmed: what it has runs on "
+        f"unmanaged. Apply it again, or `tenantry undelete {record.name}`, to have it back, and delete it then to be "
+        "rid of it"
+    )
+    return {"state": RecordState.RETAINED.value, "purgeAfter": None, "heldSince": None, "message": message[:1024]}
 
 
 def _sooner(result: Result, seconds: float | None) -> Result:

@@ -8,6 +8,7 @@ from datetime import datetime
 
 from tenantry.api.base import AllowedWorkspaces
 from tenantry.api.cluster import Cluster
+from tenantry.api.dedicated import CLOUDNATIVEPG
 from tenantry.api.dedicated import MODE as DEDICATED
 from tenantry.api.identity import TenantIdentity
 from tenantry.api.names import (
@@ -17,7 +18,16 @@ from tenantry.api.names import (
     POSTGRES,
     SECRET_DATABASE,
 )
-from tenantry.api.resources import CLUSTERS, CONFIG_MAPS, DATABASE_SERVERS, NAMESPACES, SECRETS, STATEFUL_SETS, Ref
+from tenantry.api.resources import (
+    CLUSTERS,
+    CONFIG_MAPS,
+    DATABASE_SERVERS,
+    NAMESPACES,
+    POSTGRES_CLUSTERS,
+    SECRETS,
+    STATEFUL_SETS,
+    Ref,
+)
 from tenantry.api.tenant import Tenant
 from tenantry.api.tenantrecord import (
     FormerSide,
@@ -28,12 +38,18 @@ from tenantry.api.tenantrecord import (
     RecordState,
     TenantRecord,
 )
+from tenantry.decide.adoption import was_adopted
 from tenantry.decide.hosts import pinned_default_host
 from tenantry.decide.workspaces import allows
+from tenantry.desired.cloudnativepg import PROVIDER_KEY
 from tenantry.desired.dedicated import DATABASE_ID_KEY
 from tenantry.desired.namespace import plan_of
 from tenantry.desired.stamp import bears_stamp
-from tenantry.ports import ClusterFacts, DatabaseClaim, DatabaseError, Json, NotFoundError, Server, Target
+from tenantry.ports.kube import ClusterFacts, NotFoundError, Target
+from tenantry.ports.postgres import DatabaseClaim, DatabaseError
+from tenantry.ports.servers import Server
+from tenantry.ports.world import Json
+from tenantry.reconcile.exclusive import has_claim
 from tenantry.reconcile.external import is_copy
 from tenantry.reconcile.records import Fate, Pins, create_record
 from tenantry.reconcile.sidetraces import Claimed, Homes, epoch_of, is_home, left_namespace, merged
@@ -190,17 +206,22 @@ def pinned_cluster(
         id=facts.cluster_id,
         namespace=str(namespace["metadata"]["name"]),
         host=pinned_default_host(Cluster.model_validate(cluster).spec, identity),
+        exclusive=has_claim(target, identity),
+        adopted=was_adopted(namespace, identity),
     )
 
 
 def dedicated_trace(target: Target, namespace: Json, identity: TenantIdentity) -> PinnedDatabase | None:
     """The database on a server of the tenant's own that its namespace has; which one, as the server's settings say."""
     name = namespace["metadata"]["name"]
-    settings, server = (target.live.get(Ref(resource, name, POSTGRES)) for resource in (CONFIG_MAPS, STATEFUL_SETS))
-    if not any(body is not None and bears_stamp(body, identity) for body in (settings, server)):
+    kinds = (CONFIG_MAPS, STATEFUL_SETS, POSTGRES_CLUSTERS)
+    settings, server, operated = (target.live.get(Ref(resource, name, POSTGRES)) for resource in kinds)
+    if not any(body is not None and bears_stamp(body, identity) for body in (settings, server, operated)):
         return None
-    known = str(((settings or {}).get("data") or {}).get(DATABASE_ID_KEY, ""))
-    return PinnedDatabase(mode=DEDICATED, id=known, name=identity.database)
+    told = (settings or {}).get("data") or {}
+    other = operated is not None or told.get(PROVIDER_KEY) == CLOUDNATIVEPG
+    provider = CLOUDNATIVEPG if other else None
+    return PinnedDatabase(mode=DEDICATED, id=told.get(DATABASE_ID_KEY, ""), name=identity.database, provider=provider)
 
 
 def fate_of(namespace: Json) -> Fate:

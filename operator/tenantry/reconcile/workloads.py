@@ -8,7 +8,8 @@ from typing import Final, TypeAlias
 
 from tenantry.api.resources import CRON_JOBS, DEPLOYMENTS, STATEFUL_SETS, WORKLOADS, Ref, Resource
 from tenantry.decide.activity import Activity, change, restart
-from tenantry.ports import ConflictError, ForbiddenError, InvalidError, Json, KubeError, NotFoundError, Target
+from tenantry.ports.kube import ConflictError, ForbiddenError, InvalidError, KubeError, NotFoundError, Target
+from tenantry.ports.world import Json
 
 Wanted: TypeAlias = Callable[[Json], Json | None]
 Failure: TypeAlias = tuple[str, KubeError]

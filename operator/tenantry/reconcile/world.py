@@ -7,19 +7,9 @@ from dataclasses import dataclass, field
 
 from tenantry.decide.deletion import StopRule
 from tenantry.decide.rollout import Pace
-from tenantry.ports import (
-    Clock,
-    DatabaseCopier,
-    Dns,
-    Events,
-    Kube,
-    LiveObjects,
-    OwnServers,
-    ServerCertificate,
-    Servers,
-    Targets,
-    Wake,
-)
+from tenantry.ports.kube import Kube, LiveObjects, Targets
+from tenantry.ports.servers import DatabaseCopier, OwnServers, ServerCertificate, Servers
+from tenantry.ports.world import Clock, Dns, Events, Wake
 from tenantry.reconcile.contention import Contention
 from tenantry.reconcile.endings import Endings
 from tenantry.reconcile.ledger import Ledger

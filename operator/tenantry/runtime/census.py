@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable
 
 from tenantry.api.conditions import ConditionType
-from tenantry.ports import Json
+from tenantry.ports.world import Json
 from tenantry.runtime.metrics import TenantState
 
 

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 
 class SystemClock:
-    """Implements `tenantry.ports.Clock`."""
+    """Implements `tenantry.ports.world.Clock`."""
 
     __slots__ = ()
 

@@ -16,7 +16,8 @@ import kopf
 
 from tenantry.api.names import GROUP
 from tenantry.api.resources import Resource
-from tenantry.ports import Json, KubeError
+from tenantry.ports.kube import KubeError
+from tenantry.ports.world import Json
 
 logger = logging.getLogger(__name__)
 

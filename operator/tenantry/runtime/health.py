@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable, Mapping
 from typing import TypeAlias
 
-from tenantry.ports import Clock
+from tenantry.ports.world import Clock
 
 logger = logging.getLogger(__name__)
 

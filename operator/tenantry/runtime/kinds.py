@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from typing import Final
 
 from tenantry.api.resources import Resource
-from tenantry.ports import Json
+from tenantry.ports.world import Json
 
 logger = logging.getLogger(__name__)
 

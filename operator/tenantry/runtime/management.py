@@ -26,7 +26,8 @@ from tenantry.api.resources import (
     Ref,
     Resource,
 )
-from tenantry.ports import Json, Kube, WatchEvent
+from tenantry.ports.kube import Kube, WatchEvent
+from tenantry.ports.world import Json
 
 logger = logging.getLogger(__name__)
 
@@ -80,7 +81,7 @@ class Change:
 
 
 class ManagementCache:
-    """Implements `tenantry.ports.LiveObjects` for the management cluster.
+    """Implements `tenantry.ports.kube.LiveObjects` for the management cluster.
 
     Secrets are kept in three caches: those of the operator's namespace, and those of workspaces that carry the label
     for envFrom or the one for External databases. No other Secret is ever read.

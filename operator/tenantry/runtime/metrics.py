@@ -22,7 +22,7 @@ from tenantry.api.resources import (
     TENANTS,
     Resource,
 )
-from tenantry.ports import Clock
+from tenantry.ports.world import Clock
 from tenantry.runtime.queue import Key, QueueObserver
 from tenantry.runtime.workers import Outcome, RunObserver
 

@@ -35,7 +35,8 @@ from tenantry.api.resources import (
     Ref,
     Resource,
 )
-from tenantry.ports import ConflictError, Json, KubeError
+from tenantry.ports.kube import ConflictError, KubeError
+from tenantry.ports.world import Json
 from tenantry.reconcile.backupstore import BackupStoreReconciler
 from tenantry.reconcile.cluster import ClusterReconciler
 from tenantry.reconcile.databaseserver import DatabaseServerReconciler
@@ -148,7 +149,7 @@ class Operator:
             ledger=self._ledger,
             targets=targets,
             servers=servers,
-            own_servers=TunnelledServers(),
+            own_servers=TunnelledServers(self._clock),
             clock=self._clock,
             dns=DnsLookup(options.dns_servers, allow_loopback=options.allow_loopback_targets),
             events=events,
@@ -252,7 +253,7 @@ class Operator:
     async def _watch(self, world: World, cache: ManagementCache) -> None:
         def take(resource: Resource, kind: str | None, body: Json) -> None:
             cache.take(resource, kind, body)
-            if resource == TENANTS and kind == "DELETED" and world.endings.take(body):
+            if resource == TENANTS and kind == "DELETED" and world.endings.take(body, world.clock.now()):
                 self._waker.wake(Ref(TENANTS, body["metadata"]["namespace"], body["metadata"]["name"]))
 
         await run_kopf(

@@ -13,7 +13,7 @@ from typing import Final, Protocol, TypeAlias
 
 from tenantry.api.resources import BACKUP_STORES, CLUSTERS, DATABASE_SERVERS, TENANT_PLANS, Ref, Resource
 from tenantry.decide.backoff import Backoff
-from tenantry.ports import Clock
+from tenantry.ports.world import Clock
 
 Key: TypeAlias = Ref
 """What is reconciled: a name, nothing more. A `Ref`, so that reconcilers need nothing from this room."""

@@ -21,7 +21,8 @@ from tenantry.api.resources import (
 )
 from tenantry.api.tenantplan import DEFAULT_PLAN
 from tenantry.api.tenantrecord import RecordState
-from tenantry.ports import Json, LiveObjects
+from tenantry.ports.kube import LiveObjects
+from tenantry.ports.world import Json
 from tenantry.reconcile.ledger import Entry, Ledger
 from tenantry.runtime.management import Change
 from tenantry.runtime.queue import WorkQueue
@@ -30,7 +31,7 @@ COUNTER_SECONDS: Final = 30.0
 
 
 class Waker:
-    """Implements `tenantry.ports.Wake`, and knows what hangs on what.
+    """Implements `tenantry.ports.world.Wake`, and knows what hangs on what.
 
     Attributes:
         live: The cache of the management cluster; set once that is made.
@@ -193,7 +194,9 @@ class Waker:
 def _secrets_of(spec: Json) -> set[str]:
     """The Secrets of its workspace that a Tenant takes something from."""
     sources = [*(spec.get("envFrom") or ()), (spec.get("database") or {}).get("external") or {}]
-    return {source["secretRef"]["name"] for source in sources if "secretRef" in source}
+    names = {source["secretRef"]["name"] for source in sources if "secretRef" in source}
+    proxy = (spec.get("proxy") or {}).get("httpSecretRef") or {}
+    return names | ({proxy["name"]} if "name" in proxy else set())
 
 
 def _plan_of(revision: str) -> Ref:

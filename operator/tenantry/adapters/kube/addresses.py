@@ -11,7 +11,7 @@ from typing import Final
 
 from aiohttp.abc import AbstractResolver, ResolveResult
 
-from tenantry.ports import UnreachableError
+from tenantry.ports.kube import UnreachableError
 
 LOOKUP_SECONDS: Final = 5.0
 

@@ -14,7 +14,7 @@ from typing import Any, Final
 import aiohttp
 import orjson
 
-from tenantry.ports import (
+from tenantry.ports.kube import (
     AlreadyExistsError,
     ConflictError,
     ExpiredError,

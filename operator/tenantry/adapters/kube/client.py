@@ -30,16 +30,16 @@ from tenantry.adapters.kube.tls import client_context
 from tenantry.adapters.kube.transport import MAX_BODY, REQUEST_SECONDS, OnRequest, Transport
 from tenantry.api.names import FIELD_MANAGER
 from tenantry.api.resources import Ref, Resource
-from tenantry.ports import (
+from tenantry.ports.kube import (
     ExpiredError,
     InvalidError,
-    Json,
     KubeError,
     Listing,
     NotFoundError,
     UnreachableError,
     WatchEvent,
 )
+from tenantry.ports.world import Json
 
 PAGE: Final = 500
 MAX_PAGE_BYTES: Final = 128 * 1024 * 1024
@@ -92,7 +92,7 @@ async def connect(
 
 
 class KubeClient:
-    """One API server as one identity; see `tenantry.ports.Kube`."""
+    """One API server as one identity; see `tenantry.ports.kube.Kube`."""
 
     def __init__(self, transport: Transport) -> None:
         self._transport = transport

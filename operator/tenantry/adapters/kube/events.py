@@ -12,7 +12,8 @@ from datetime import datetime
 from typing import Any, Final
 
 from tenantry.api.resources import EVENTS, Ref
-from tenantry.ports import Clock, Json, Kube, KubeError
+from tenantry.ports.kube import Kube, KubeError
+from tenantry.ports.world import Clock, Json
 
 logger = logging.getLogger(__name__)
 
@@ -38,7 +39,7 @@ class _Series:
 
 
 class EventWriter:
-    """Implements `tenantry.ports.Events`; `run` has to be running."""
+    """Implements `tenantry.ports.world.Events`; `run` has to be running."""
 
     def __init__(self, kube: Kube, clock: Clock, *, instance: str) -> None:
         self._kube = kube

@@ -8,13 +8,14 @@ from typing import TypeVar
 
 from tenantry.adapters.breaker import Breaker
 from tenantry.api.resources import Ref, Resource
-from tenantry.ports import Json, Kube, Listing, Tunnel, UnreachableError, WatchEvent
+from tenantry.ports.kube import WEBHOOK_FAILED, Kube, Listing, Tunnel, UnreachableError, WatchEvent
+from tenantry.ports.world import Json
 
 T = TypeVar("T")
 
 
 class GuardedKube:
-    """Implements `tenantry.ports.Kube` on another one; every answer, refusals too, is a success to the breaker."""
+    """Implements `tenantry.ports.kube.Kube` on another one; every answer, refusals too, is a success to the breaker."""
 
     def __init__(self, inner: Kube, breaker: Breaker) -> None:
         self._inner = inner
@@ -80,7 +81,8 @@ class GuardedKube:
         try:
             answer = await call
         except UnreachableError as error:
-            if error.status == 429:  # it is there, and asks for patience
+            # It is there: it asks for patience, or waits itself for somebody's webhook.
+            if error.status == 429 or WEBHOOK_FAILED in error.message:
                 self._breaker.record_success()
             else:
                 self._breaker.record_failure()

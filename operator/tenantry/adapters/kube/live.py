@@ -11,7 +11,8 @@ import orjson
 
 from tenantry.api.names import LABEL_TENANT_HASH
 from tenantry.api.resources import Ref, Resource, resource_of
-from tenantry.ports import Json, WatchEvent
+from tenantry.ports.kube import WatchEvent
+from tenantry.ports.world import Json
 
 OnChange = Callable[[Ref, str, Json | None], None]
 """Told what somebody else changed: which object, its tenant hash (may be empty), its body or None if it is gone."""
@@ -55,7 +56,7 @@ class _Flight:
 
 
 class LiveCache:
-    """See `tenantry.ports.LiveObjects`. For one API server, one event loop; nothing here waits.
+    """See `tenantry.ports.kube.LiveObjects`. For one API server, one event loop; nothing here waits.
 
     Args:
         on_change: Called for changes that others made, never for an echo of our own writes, and not for the first list

@@ -15,7 +15,7 @@ from tenantry.adapters.kube.kubeconfig import TargetCredentials, parse_kubeconfi
 from tenantry.adapters.kube.refusal import KubeconfigRefused
 from tenantry.adapters.kube.tls import client_context
 from tenantry.adapters.kube.transport import OnRequest, Transport
-from tenantry.ports import UnreachableError
+from tenantry.ports.kube import UnreachableError
 
 SERVICE_ACCOUNT_FOLDER: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 TOKEN_SECONDS: Final = 60.0

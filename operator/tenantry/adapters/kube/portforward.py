@@ -7,7 +7,7 @@ from typing import Final
 
 import aiohttp
 
-from tenantry.ports import UnreachableError
+from tenantry.ports.kube import UnreachableError
 
 PROTOCOL: Final = "v4.channel.k8s.io"
 """Each message is one byte for the channel, then its data."""
@@ -21,7 +21,7 @@ CLOSE_SECONDS: Final = 2.0
 
 
 class PodTunnel:
-    """See `tenantry.ports.Tunnel`. One port, so two channels: what it carries, and why it does not."""
+    """See `tenantry.ports.kube.Tunnel`. One port, so two channels: what it carries, and why it does not."""
 
     def __init__(self, socket: aiohttp.ClientWebSocketResponse) -> None:
         self._socket = socket

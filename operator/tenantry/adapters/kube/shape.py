@@ -7,7 +7,8 @@ from typing import Any, Final
 
 from tenantry.adapters.kube.answers import ForeignAnswerError, error_of_status, parse_object
 from tenantry.api.resources import ACCESS_REVIEWS, RESOURCES_BY_KIND, Ref, Resource
-from tenantry.ports import InvalidError, Json, UnreachableError, WatchEvent
+from tenantry.ports.kube import InvalidError, UnreachableError, WatchEvent
+from tenantry.ports.world import Json
 
 _NAME = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9._:~-]+")
 _EVENT_TYPES: Final = frozenset({"ADDED", "MODIFIED", "DELETED"})

@@ -14,8 +14,9 @@ from tenantry.adapters.kube.guarded import GuardedKube
 from tenantry.adapters.kube.live import LiveCache
 from tenantry.adapters.kube.watch import Watcher
 from tenantry.api.conditions import Reason
-from tenantry.api.resources import ACCESS_REVIEWS, NAMESPACES, WATCHED_ON_TARGETS, Ref
-from tenantry.ports import Access, Availability, ClusterFacts, KubeError, UnreachableError
+from tenantry.api.resources import ACCESS_REVIEWS, NAMESPACES, WATCHED_ON_TARGETS, WATCHED_WHERE_SERVED, Ref, Resource
+from tenantry.ports.kube import Access, ClusterFacts, KubeError, UnreachableError
+from tenantry.ports.world import Availability
 
 logger = logging.getLogger(__name__)
 
@@ -25,7 +26,7 @@ NOT_PROBED: Final = Availability(ok=False, reason=Reason.PROBING, message="it ha
 
 
 class TargetConnection:
-    """Implements `tenantry.ports.Target`.
+    """Implements `tenantry.ports.kube.Target`.
 
     Args:
         client: Closed with the connection, unless `shared`.
@@ -46,7 +47,7 @@ class TargetConnection:
         self._judged = NOT_PROBED
         self._facts: ClusterFacts | None = None
         self._labels = labels
-        self._watchers = self._new_watchers()
+        self._watchers, self._optional = self._new_watchers()
         self._tasks: list[asyncio.Task[None]] = []
         self.stale = False
         """It did not answer: its host may have another address by now."""
@@ -106,7 +107,7 @@ class TargetConnection:
             # What was seen, and from which version on the watches go on, is true of another cluster.
             await self.end_watches()
             self._cache.clear()
-            self._watchers = self._new_watchers()
+            self._watchers, self._optional = self._new_watchers()
         self._facts = facts
         return facts
 
@@ -141,7 +142,8 @@ class TargetConnection:
     async def sync(self, seconds: float) -> bool:
         """See `Target`."""
         if not self._tasks:
-            self._tasks = [asyncio.create_task(self._keep(watcher)) for watcher in self._watchers]
+            watchers = (*self._watchers, *self._optional)
+            self._tasks = [asyncio.create_task(self._keep(watcher)) for watcher in watchers]
         try:
             async with asyncio.timeout(seconds):
                 await asyncio.gather(*(watcher.wait_synced(seconds) for watcher in self._watchers))
@@ -183,11 +185,16 @@ class TargetConnection:
             self._judged = NOT_PROBED
             raise UnreachableError("another cluster answers than the one that was probed")
 
-    def _new_watchers(self) -> list[Watcher]:
-        return [
-            Watcher(self._client, self._cache, resource, labels=self._labels, before_relist=self._check_same)
-            for resource in WATCHED_ON_TARGETS
-        ]
+    def _new_watchers(self) -> tuple[list[Watcher], list[Watcher]]:
+        """Of what every target has, and of what it may have: those try now and then, and nobody waits for them."""
+
+        def watchers(resources: Iterable[Resource]) -> list[Watcher]:
+            return [
+                Watcher(self._client, self._cache, resource, labels=self._labels, before_relist=self._check_same)
+                for resource in resources
+            ]
+
+        return watchers(WATCHED_ON_TARGETS), watchers(WATCHED_WHERE_SERVED)
 
     async def end_watches(self) -> None:
         """Stop the watches; requests may go on."""

@@ -18,7 +18,8 @@ from tenantry.adapters.kube.target import TargetConnection
 from tenantry.adapters.kube.transport import REQUEST_SECONDS, OnRequest
 from tenantry.api.names import LABEL_MANAGEMENT_ID
 from tenantry.api.resources import Ref
-from tenantry.ports import Clock, CredentialsRefusedError, Json, UnreachableError
+from tenantry.ports.kube import CredentialsRefusedError, UnreachableError
+from tenantry.ports.world import Clock, Json
 
 OnTargetChange = Callable[[str, Ref, str, Json | None], None]
 """Told what somebody else changed on a target: the cluster's name, the object, its tenant hash, its body if it is."""
@@ -32,7 +33,7 @@ class _Held:
 
 
 class TargetPool:
-    """Implements `tenantry.ports.Targets`.
+    """Implements `tenantry.ports.kube.Targets`.
 
     Args:
         management: For Clusters without a kubeconfig.

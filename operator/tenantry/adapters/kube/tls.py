@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tenantry.ports import UnreachableError
+from tenantry.ports.kube import UnreachableError
 
 
 def client_context(ca_pem: bytes, certificate_pem: bytes | None = None, key_pem: bytes | None = None) -> ssl.SSLContext:

@@ -15,7 +15,7 @@ from yarl import URL
 from tenantry import __version__
 from tenantry.adapters.kube.addresses import PinnedResolver
 from tenantry.adapters.kube.answers import cleaned, error_of_answer, error_of_failure, error_of_status, secret_values
-from tenantry.ports import KubeError, UnreachableError
+from tenantry.ports.kube import KubeError, UnreachableError
 
 REQUEST_SECONDS: Final = 10.0
 MAX_CONNECTIONS: Final = 32

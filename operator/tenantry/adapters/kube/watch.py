@@ -11,7 +11,7 @@ from typing import Final
 
 from tenantry.adapters.kube.live import LiveCache
 from tenantry.api.resources import Resource
-from tenantry.ports import ExpiredError, Kube, KubeError, UnreachableError
+from tenantry.ports.kube import ExpiredError, Kube, KubeError, UnreachableError
 
 FIRST_DELAY: Final = 0.5
 MAX_DELAY: Final = 30.0

@@ -17,16 +17,10 @@ from tenantry.adapters.postgres import (
     rules,
     snapshot,
     statements,
+    strangers,
 )
 from tenantry.adapters.postgres.steps import CheckedSteps
-from tenantry.ports import (
-    DatabaseClaim,
-    DatabaseError,
-    DatabaseState,
-    LoginState,
-    ServerFacts,
-    WantedDatabase,
-)
+from tenantry.ports.postgres import DatabaseClaim, DatabaseError, DatabaseState, LoginState, ServerFacts, WantedDatabase
 
 
 class PostgresAdmin(CheckedSteps):
@@ -41,12 +35,16 @@ class PostgresAdmin(CheckedSteps):
     async def probe(self) -> ServerFacts:
         """Connect, make sure that database `tenantry` and its table are there, and read the facts.
 
+        Tenants' sessions that just then hold up new connections to others' databases are ended.
+
         Raises:
             DatabaseUnreachableError: no usable answer in time; TLS failures, too.
             DatabaseCredentialsError: the role is refused or lacks a right; the message says what to grant.
         """
         self._prepared = False
         await self._prepare()
+        async with self._home() as connection:
+            await strangers.end(connection)
         return await home.facts(self._connections)
 
     async def inspect(self, wanted: WantedDatabase) -> DatabaseState:

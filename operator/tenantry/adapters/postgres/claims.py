@@ -9,7 +9,7 @@ from psycopg import sql
 
 from tenantry.adapters.postgres import rules, snapshot
 from tenantry.adapters.postgres.connections import Connection
-from tenantry.ports import DatabaseClaim, DatabaseError, WantedDatabase
+from tenantry.ports.postgres import DatabaseClaim, DatabaseError, WantedDatabase
 
 _LOCK: Final = "SELECT pg_advisory_xact_lock(hashtext('tenantry.io/claims'))"
 

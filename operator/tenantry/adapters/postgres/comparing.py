@@ -8,7 +8,7 @@ from typing import Any, Final
 from psycopg import sql
 
 from tenantry.adapters.postgres.connections import Connection
-from tenantry.ports import DatabaseError
+from tenantry.ports.postgres import DatabaseError
 
 SETTINGS: Final = {
     "search_path": "pg_catalog,pg_temp",

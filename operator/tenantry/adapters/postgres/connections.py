@@ -16,7 +16,7 @@ from psycopg.types.json import set_json_loads
 
 from tenantry.adapters.postgres import errors
 from tenantry.adapters.postgres.params import HOME, Dialling, Limits, ServerParams
-from tenantry.ports import DatabaseUnreachableError
+from tenantry.ports.postgres import DatabaseUnreachableError
 
 Connection: TypeAlias = psycopg.AsyncConnection[TupleRow]
 

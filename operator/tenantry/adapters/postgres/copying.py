@@ -21,7 +21,8 @@ from tenantry.adapters.postgres.connections import Connection
 from tenantry.adapters.postgres.params import Dialling, Limits, ServerParams
 from tenantry.adapters.postgres.piping import Command, pipe
 from tenantry.adapters.postgres.tools import Tools, find_tools, surroundings
-from tenantry.ports import Copied, DatabaseError, Server, WantedDatabase
+from tenantry.ports.postgres import DatabaseError, WantedDatabase
+from tenantry.ports.servers import Copied, Server
 
 logger = logging.getLogger(__name__)
 
@@ -49,7 +50,7 @@ SELECT EXISTS (
 
 
 class PostgresCopier:
-    """Implements `tenantry.ports.DatabaseCopier`."""
+    """Implements `tenantry.ports.servers.DatabaseCopier`."""
 
     async def check(self, source: Server, destination: Server) -> None:
         """See `DatabaseCopier`."""

@@ -12,7 +12,7 @@ from tenantry.adapters.postgres import rules, sessions, snapshot, statements
 from tenantry.adapters.postgres.connections import Connection, Connections
 from tenantry.adapters.postgres.lockout import ATTEMPTS, Lockout, lock_out, no_login, roll_back
 from tenantry.adapters.postgres.snapshot import Snapshot
-from tenantry.ports import DatabaseError, WantedDatabase
+from tenantry.ports.postgres import DatabaseError, WantedDatabase
 
 _INVALID: Final = -2
 """The connection limit of a database whose DROP was interrupted: it can only be dropped again."""

@@ -22,8 +22,9 @@ from tenantry.adapters.postgres.params import HOME
 from tenantry.adapters.postgres.piping import Command
 from tenantry.adapters.postgres.streaming import feed, output_of
 from tenantry.adapters.postgres.tools import MAJOR, Tools, find_tools, surroundings
-from tenantry.ports import DatabaseError, Server, WantedDatabase
-from tenantry.ports_backup import DumpFacts, DumpImpossibleError
+from tenantry.ports.backup import DumpFacts, DumpImpossibleError
+from tenantry.ports.postgres import DatabaseError, WantedDatabase
+from tenantry.ports.servers import Server
 
 logger = logging.getLogger(__name__)
 
@@ -47,7 +48,7 @@ class _Login:
 
 
 class PostgresDump:
-    """Implements `tenantry.ports_backup.Dump`."""
+    """Implements `tenantry.ports.backup.Dump`."""
 
     def __init__(self, connection: Connection, tools: Tools, output: AsyncIterator[bytes]) -> None:
         self._connection = connection
@@ -69,7 +70,7 @@ class PostgresDump:
 
 
 class PostgresDumper:
-    """Implements `tenantry.ports_backup.Dumper`."""
+    """Implements `tenantry.ports.backup.Dumper`."""
 
     @asynccontextmanager
     async def open(self, server: Server, wanted: WantedDatabase) -> AsyncIterator[PostgresDump]:

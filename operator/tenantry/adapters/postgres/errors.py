@@ -9,7 +9,7 @@ from typing import Final
 
 import psycopg
 
-from tenantry.ports import DatabaseCredentialsError, DatabaseError, DatabaseUnreachableError
+from tenantry.ports.postgres import DatabaseCredentialsError, DatabaseError, DatabaseUnreachableError
 
 BAD_PASSWORD: Final = "28P01"  # noqa: S105 - an SQLSTATE
 NOT_AUTHORIZED: Final = "28000"
@@ -19,6 +19,7 @@ NO_PRIVILEGE: Final = "42501"
 TOO_MANY_CONNECTIONS: Final = "53300"
 DUPLICATE_DATABASE: Final = "42P04"
 IN_USE: Final = "55006"
+READ_ONLY: Final = "25006"
 
 LOGIN_REFUSED: Final = frozenset({BAD_PASSWORD, NOT_AUTHORIZED, NO_SUCH_DATABASE, NOT_ACCEPTING, NO_PRIVILEGE})
 """A session was refused for what the login is or may do, not for the state that the server is in."""

@@ -10,7 +10,7 @@ from psycopg import sql
 from tenantry.adapters.postgres import errors, statements
 from tenantry.adapters.postgres.connections import Connection, Connections
 from tenantry.adapters.postgres.params import HOME
-from tenantry.ports import DatabaseCredentialsError, DatabaseError, DatabaseUnreachableError, ServerFacts
+from tenantry.ports.postgres import DatabaseCredentialsError, DatabaseError, DatabaseUnreachableError, ServerFacts
 
 _DOOR: Final = "postgres"
 """Where to connect to while the operator's own database is not there yet."""

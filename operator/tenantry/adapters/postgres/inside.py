@@ -15,7 +15,7 @@ from psycopg import sql
 from tenantry.adapters.postgres import errors, rules, statements
 from tenantry.adapters.postgres.connections import Connection, Connections
 from tenantry.adapters.postgres.snapshot import Snapshot
-from tenantry.ports import DatabaseError, WantedDatabase
+from tenantry.ports.postgres import DatabaseError, WantedDatabase
 
 _STRAYS: Final = """
 SELECT EXISTS (

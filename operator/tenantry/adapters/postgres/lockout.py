@@ -13,7 +13,7 @@ from tenantry.adapters.postgres import claims, rules, sessions, snapshot, statem
 from tenantry.adapters.postgres.connections import Connection, Connections
 from tenantry.adapters.postgres.sessions import Session
 from tenantry.adapters.postgres.snapshot import Snapshot
-from tenantry.ports import WantedDatabase
+from tenantry.ports.postgres import WantedDatabase
 
 ATTEMPTS: Final = 4
 """To get a lock: those who hold it are ended just before, but may have been ready to come back at once."""

@@ -12,7 +12,7 @@ from tenantry.adapters.postgres.connections import Connections
 from tenantry.adapters.postgres.lockout import LockedOut, Lockout
 from tenantry.adapters.postgres.sessions import Session
 from tenantry.adapters.postgres.snapshot import Snapshot
-from tenantry.ports import DatabaseError, LoginState, WantedDatabase
+from tenantry.ports.postgres import DatabaseError, LoginState, WantedDatabase
 
 _IN_USE: Final = ("creating", "ready")
 

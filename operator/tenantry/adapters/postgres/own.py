@@ -5,26 +5,22 @@ from __future__ import annotations
 import asyncio
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Final, TypeAlias
 
 from psycopg import sql
 
-from tenantry.adapters.postgres import statements
+from tenantry.adapters.postgres import errors, statements
 from tenantry.adapters.postgres.admin import PostgresAdmin
 from tenantry.adapters.postgres.connections import Connection, Connections
 from tenantry.adapters.postgres.params import Limits, ServerParams
-from tenantry.ports import (
-    Availability,
-    DatabaseCredentialsError,
-    DatabaseUnreachableError,
-    KubeError,
-    OwnServer,
-    ServerEndpoint,
-    ServerFacts,
-    Tunnel,
-)
+from tenantry.adapters.postgres.patience import Patience
+from tenantry.ports.kube import KubeError, Tunnel
+from tenantry.ports.postgres import DatabaseCredentialsError, DatabaseError, DatabaseUnreachableError, ServerFacts
+from tenantry.ports.servers import OwnServer, ServerEndpoint
+from tenantry.ports.world import Availability, Clock
 
 Dial: TypeAlias = Callable[[], Awaitable[Tunnel]]
 
@@ -39,7 +35,7 @@ _ROLE: Final = "SELECT FROM pg_roles WHERE rolname = %s"
 
 
 class TunnelledServer:
-    """Implements `tenantry.ports.Server` for one use. Tenants reach it by its endpoint, we by the socket."""
+    """Implements `tenantry.ports.servers.Server` for one use. Tenants reach it by its endpoint, we by the socket."""
 
     def __init__(self, endpoint: ServerEndpoint, admin: PostgresAdmin) -> None:
         self._endpoint = endpoint
@@ -86,22 +82,46 @@ class TunnelledServer:
 
 
 class TunnelledServers:
-    """Implements `tenantry.ports.OwnServers`."""
+    """Implements `tenantry.ports.servers.OwnServers`.
+
+    Args:
+        clock: Only its monotonic side is read.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._patience = Patience(clock)
 
     @asynccontextmanager
-    async def open(self, server: OwnServer, dial: Dial) -> AsyncIterator[TunnelledServer]:
+    async def open(self, server: OwnServer, dial: Dial, *, read_only: bool = False) -> AsyncIterator[TunnelledServer]:
         """See `OwnServers`."""
-        await (await dial()).close()  # what stands in the way is told in the API server's words and not in libpq's
-        with tempfile.TemporaryDirectory(prefix="tenantry-") as folder:
-            listener = await _listen(Path(folder), server.endpoint.port, dial)
-            admin = PostgresAdmin(_params(server, folder, server.endpoint.username, server.endpoint.password), LIMITS)
-            opened = TunnelledServer(server.endpoint, admin)
+        name = server.endpoint.host
+        async with AsyncExitStack() as stack:
+            async with self._patience.opening(name):
+                opened = await stack.enter_async_context(_opened(server, dial, read_only=read_only))
+            began = self._clock.monotonic()
             try:
-                await _prepare(opened, server, folder)
                 yield opened
             finally:
-                await admin.close()
-                await listener.close()
+                seconds = self._clock.monotonic() - began
+                if seconds > LIMITS.statement:
+                    self._patience.note(name, seconds, good=False)
+
+
+@asynccontextmanager
+async def _opened(server: OwnServer, dial: Dial, *, read_only: bool) -> AsyncIterator[TunnelledServer]:
+    await (await dial()).close()  # what stands in the way is told in the API server's words and not in libpq's
+    with tempfile.TemporaryDirectory(prefix="tenantry-") as folder:
+        listener = await _listen(Path(folder), server.endpoint.port, dial)
+        params = _params(server, folder, server.endpoint.username, server.endpoint.password)
+        admin = PostgresAdmin(replace(params, read_only=read_only), LIMITS)
+        opened = TunnelledServer(server.endpoint, admin)
+        try:
+            await (_look(opened) if read_only else _prepare(opened, server, folder))
+            yield opened
+        finally:
+            await admin.close()
+            await listener.close()
 
 
 def _params(server: OwnServer, folder: str, username: str, password: str) -> ServerParams:
@@ -131,6 +151,22 @@ async def _prepare(opened: TunnelledServer, server: OwnServer, folder: str) -> N
     finally:
         await connections.close()
     await opened.probe()
+
+
+async def _look(opened: TunnelledServer) -> None:
+    """Probe it as it is.
+
+    Raises:
+        DatabaseError: what stands in the way; also that it would have to be put right first.
+    """
+    try:
+        await opened.probe()
+    except DatabaseError as error:
+        if error.sqlstate != errors.READ_ONLY:
+            raise
+        raise DatabaseError(
+            "what the operator keeps there is not there yet, and nothing is written now", sqlstate=error.sqlstate
+        ) from error
 
 
 async def _make_admin(session: Connection, endpoint: ServerEndpoint) -> None:

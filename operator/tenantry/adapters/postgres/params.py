@@ -10,7 +10,7 @@ from typing import Final
 
 from psycopg.conninfo import make_conninfo
 
-from tenantry.ports import DatabaseError
+from tenantry.ports.postgres import DatabaseError
 
 HOME: Final = "tenantry"
 """The database that holds the claims, and that the admin role stays connected to."""
@@ -35,6 +35,7 @@ class ServerParams:
         ssl_mode: As libpq's sslmode.
         ca_pem: The certificates that verify-ca and verify-full trust, as PEM text; nothing else is trusted then.
         hostaddr: The address that `host` was resolved to, so that a changed answer of DNS leads nowhere new.
+        read_only: The server itself is to refuse every write of the admin role's sessions.
     """
 
     host: str
@@ -44,6 +45,7 @@ class ServerParams:
     ssl_mode: str = "verify-full"
     ca_pem: str | None = field(default=None, repr=False)
     hostaddr: str | None = None
+    read_only: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +92,8 @@ class Dialling:
             "lock_timeout": f"{self.limits.lock}s",
             "idle_in_transaction_session_timeout": f"{self.limits.lease}s",
         }
+        if self.params.read_only:
+            options["default_transaction_read_only"] = "on"
         return self._conninfo(database, self.params.username, self.params.password, ADMIN_AUTH, options)
 
     def as_tenant(self, database: str, login: str, password: str) -> str:

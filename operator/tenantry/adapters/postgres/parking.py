@@ -10,7 +10,7 @@ from tenantry.adapters.postgres import claims, rules, sessions, snapshot, statem
 from tenantry.adapters.postgres.connections import Connections
 from tenantry.adapters.postgres.lockout import Lockout, lock_out, no_login
 from tenantry.adapters.postgres.snapshot import Snapshot
-from tenantry.ports import DatabaseError, WantedDatabase
+from tenantry.ports.postgres import DatabaseError, WantedDatabase
 
 
 async def park(connections: Connections, wanted: WantedDatabase, purge_after: datetime | None) -> bool:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from tenantry.ports import DatabaseError
+from tenantry.ports.postgres import DatabaseError
 
 CHUNK: Final = 256 * 1024
 _KEPT: Final = 64 * 1024

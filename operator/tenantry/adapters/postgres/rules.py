@@ -8,7 +8,7 @@ from typing import Any, Final
 import orjson
 
 from tenantry.adapters.postgres.snapshot import DatabaseRow, Grant, RoleRow, Snapshot
-from tenantry.ports import DatabaseError, WantedDatabase
+from tenantry.ports.postgres import DatabaseError, WantedDatabase
 
 OPERATOR_CONNECTIONS: Final = 4
 """A database's limit also counts the admin role, which is no superuser. So the logins have the tenant's limit and the

@@ -8,21 +8,16 @@ from tenantry.adapters.kube.addresses import AddressRefused, resolve
 from tenantry.adapters.postgres.admin import PostgresAdmin
 from tenantry.adapters.postgres.params import ServerParams
 from tenantry.api.conditions import Reason
-from tenantry.ports import (
-    Availability,
-    CredentialsRefusedError,
-    DatabaseError,
-    DatabaseUnreachableError,
-    ServerEndpoint,
-    ServerFacts,
-    UnreachableError,
-)
+from tenantry.ports.kube import CredentialsRefusedError, UnreachableError
+from tenantry.ports.postgres import DatabaseError, DatabaseUnreachableError, ServerFacts
+from tenantry.ports.servers import ServerEndpoint
+from tenantry.ports.world import Availability
 
 NOT_PROBED = Availability(ok=False, reason=Reason.PROBING, message="it has not been probed yet")
 
 
 class ServerConnection:
-    """Implements `tenantry.ports.Server`."""
+    """Implements `tenantry.ports.servers.Server`."""
 
     def __init__(self, name: str, endpoint: ServerEndpoint, address: str) -> None:
         self._name = name
@@ -109,7 +104,7 @@ class _Held:
 
 
 class ServerPool:
-    """Implements `tenantry.ports.Servers`."""
+    """Implements `tenantry.ports.servers.Servers`."""
 
     def __init__(self, *, allow_loopback: bool) -> None:
         self._allow_loopback = allow_loopback

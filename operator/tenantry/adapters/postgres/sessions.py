@@ -13,7 +13,7 @@ import psycopg
 from tenantry.adapters.postgres import errors, statements
 from tenantry.adapters.postgres.connections import Connection
 from tenantry.adapters.postgres.snapshot import Snapshot
-from tenantry.ports import DatabaseError
+from tenantry.ports.postgres import DatabaseError
 
 PATIENCE: Final = 10.0
 """Seconds for sessions to be gone that were told to; one that reads from a dead disk may take longer."""

@@ -10,7 +10,7 @@ from typing import Any, Final, Self
 from psycopg import sql
 
 from tenantry.adapters.postgres.connections import Connection
-from tenantry.ports import DatabaseClaim, WantedDatabase
+from tenantry.ports.postgres import DatabaseClaim, WantedDatabase
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from psycopg import sql
 
 from tenantry.adapters.postgres import rules
 from tenantry.adapters.postgres.snapshot import DatabaseRow, RoleRow, Snapshot
-from tenantry.ports import WantedDatabase
+from tenantry.ports.postgres import WantedDatabase
 
 _FROM_15: Final = 150000
 _FROM_16: Final = 160000

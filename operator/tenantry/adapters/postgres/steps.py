@@ -11,7 +11,7 @@ from psycopg import sql
 from tenantry.adapters.postgres import claims, errors, home, rules, snapshot, statements
 from tenantry.adapters.postgres.connections import Connection, Connections
 from tenantry.adapters.postgres.params import Limits, ServerParams
-from tenantry.ports import DatabaseError, WantedDatabase
+from tenantry.ports.postgres import DatabaseError, WantedDatabase
 
 
 class CheckedSteps:

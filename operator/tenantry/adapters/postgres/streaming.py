@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
 from tenantry.adapters.postgres.piping import CHUNK, Command, end, first_error, start, words_of
-from tenantry.ports import DatabaseError
+from tenantry.ports.postgres import DatabaseError
 
 
 @asynccontextmanager

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from tenantry.adapters.postgres.params import ADMIN_AUTH, ServerParams
-from tenantry.ports import DatabaseError
+from tenantry.ports.postgres import DatabaseError
 
 DUMP: Final = "pg_dump"
 RESTORE: Final = "pg_restore"

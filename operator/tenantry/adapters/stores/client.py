@@ -16,7 +16,7 @@ from obstore import exceptions
 from obstore.store import AzureStore, GCSStore, LocalStore, S3Store
 
 from tenantry.adapters.stores import uploads
-from tenantry.ports_backup import (
+from tenantry.ports.backup import (
     ObjectMissingError,
     StoreCredentialsError,
     StoredObject,
@@ -46,7 +46,7 @@ _CAUSE: Final = re.compile(r"(Connection refused|timed out|timeout|dns error|cer
 
 
 class ObstoreStores:
-    """Implements `tenantry.ports_backup.ObjectStores`."""
+    """Implements `tenantry.ports.backup.ObjectStores`."""
 
     def open(self, location: StoreLocation) -> ObstoreStore:
         """See `ObjectStores`."""
@@ -55,7 +55,7 @@ class ObstoreStores:
 
 
 class ObstoreStore:
-    """Implements `tenantry.ports_backup.ObjectStore`."""
+    """Implements `tenantry.ports.backup.ObjectStore`."""
 
     def __init__(self, location: StoreLocation, store: AnyStore, reading: AnyStore) -> None:
         self._location = location

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import pyrage
 
-from tenantry.ports_backup import AgeKey, SealError
+from tenantry.ports.backup import AgeKey, SealError
 
 PIECE: Final = 1024 * 1024
 WAITING: Final = 2
@@ -20,7 +20,7 @@ _Transform = Callable[["_Source", "_Sink"], None]
 
 
 class AgeSealer:
-    """Implements `tenantry.ports_backup.Sealer`."""
+    """Implements `tenantry.ports.backup.Sealer`."""
 
     def new_key(self) -> AgeKey:
         """See `Sealer`."""

@@ -16,7 +16,7 @@ from urllib.parse import quote, urlsplit
 import aiohttp
 from yarl import URL
 
-from tenantry.ports_backup import StoreCredentialsError, StoreError, StoreLocation, StoreUnreachableError
+from tenantry.ports.backup import StoreCredentialsError, StoreError, StoreLocation, StoreUnreachableError
 
 SECONDS: Final = 30
 _EMPTY: Final = hashlib.sha256(b"").hexdigest()

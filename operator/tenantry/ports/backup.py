@@ -7,7 +7,8 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from tenantry.ports import Server, WantedDatabase
+from tenantry.ports.postgres import WantedDatabase
+from tenantry.ports.servers import Server
 
 
 # --- errors ---------------------------------------------------------------------------------------------------
