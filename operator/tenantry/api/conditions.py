@@ -153,6 +153,18 @@ class Reason(StrEnum):
     BACKUP_COMPLETED = "BackupCompleted"
     BACKUP_FAILED = "BackupFailed"
     BACKUP_INTERRUPTED = "BackupInterrupted"
+    # restores
+    NOT_YET_TIME = "NotYetTime"
+    BACKUP_NOT_FOUND = "BackupNotFound"
+    BACKUP_NOT_READY = "BackupNotReady"
+    RESTORE_NOT_POSSIBLE = "RestoreNotPossible"
+    SAFETY_BACKUP_RUNNING = "SafetyBackupRunning"
+    SAFETY_BACKUP_FAILED = "SafetyBackupFailed"
+    RESTORE_RUNNING = "RestoreRunning"
+    RESTORE_COMPLETED = "RestoreCompleted"
+    RESTORE_FAILED = "RestoreFailed"
+    RESTORE_UNDONE = "RestoreUndone"
+    UNDO_NOT_POSSIBLE = "UndoNotPossible"
 
 
 class Condition(Model):

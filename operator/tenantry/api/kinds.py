@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from typing import Final
 
-from tenantry.api import backupstore, cluster, databaseserver, tenant, tenantbackup, tenantplan, tenantrecord
+from tenantry.api import (
+    backupstore,
+    cluster,
+    databaseserver,
+    tenant,
+    tenantbackup,
+    tenantplan,
+    tenantrecord,
+    tenantrestore,
+)
 from tenantry.api.base import Kind
 
 ALL_KINDS: Final[tuple[Kind, ...]] = (
@@ -14,5 +23,6 @@ ALL_KINDS: Final[tuple[Kind, ...]] = (
     databaseserver.KIND,
     backupstore.KIND,
     tenantbackup.KIND,
+    tenantrestore.KIND,
     tenantrecord.KIND,
 )

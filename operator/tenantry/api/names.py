@@ -133,6 +133,11 @@ ANNOTATION_ROTATE_CREDENTIALS: Final = f"{GROUP}/rotate-credentials"
 ANNOTATION_ROTATE_SYNC_TOKEN: Final = f"{GROUP}/rotate-sync-token"
 """As that, for the sync token: the first one makes it."""
 
+ANNOTATION_UNDO_RESTORE: Final = f"{GROUP}/undo-restore"
+"""On a TenantRestore: its own UID, so that it does not work a second time out of git."""
+LABEL_RESTORE: Final = f"{GROUP}/restore"
+"""On a TenantBackup that a restore has made before it began: the UID of the TenantRestore."""
+
 # --- fixed object names in a tenant's namespace ---------------------------------------------------------------
 SECRET_DATABASE: Final = "tenant-database"
 SECRET_ENV: Final = "tenant-env"

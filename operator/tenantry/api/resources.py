@@ -93,6 +93,7 @@ CLUSTERS: Final = Resource(GROUP, VERSION, "Cluster", "clusters", namespaced=Fal
 DATABASE_SERVERS: Final = Resource(GROUP, VERSION, "DatabaseServer", "databaseservers", namespaced=False)
 BACKUP_STORES: Final = Resource(GROUP, VERSION, "BackupStore", "backupstores", namespaced=False)
 TENANT_BACKUPS: Final = Resource(GROUP, VERSION, "TenantBackup", "tenantbackups")
+TENANT_RESTORES: Final = Resource(GROUP, VERSION, "TenantRestore", "tenantrestores")
 
 SERVICES: Final = Resource("", "v1", "Service", "services")
 PODS: Final = Resource("", "v1", "Pod", "pods")
@@ -140,6 +141,7 @@ RESOURCES_BY_KIND: Final = {
         DATABASE_SERVERS,
         BACKUP_STORES,
         TENANT_BACKUPS,
+        TENANT_RESTORES,
     )
 }
 

@@ -191,3 +191,39 @@ class Dumper(Protocol):
         Raises:
             DatabaseError: it is none, or not a whole one.
         """
+
+    async def count(self, server: Server, wanted: WantedDatabase) -> Mapping[str, int]:
+        """Rows by table, as `schema.table`, read as a dump would read them: no policy hides one.
+
+        Raises:
+            DumpImpossibleError: some rows could be hidden.
+            DatabaseError: the server refused.
+        """
+
+
+# --- restores -------------------------------------------------------------------------------------------------
+class Loader(Protocol):
+    """Fills tenants' databases out of archives, as the tenant: what is in an archive is the tenant's code."""
+
+    async def check(self, server: Server, tool_major: int) -> None:
+        """That there is a program that can read archives of this major version into this server.
+
+        Raises:
+            DatabaseError: naming what is missing.
+        """
+
+    async def load(
+        self, server: Server, wanted: WantedDatabase, password: str, chunks: AsyncIterator[bytes], tool_major: int
+    ) -> None:
+        """Fill an empty database; what is there after an error is of no use.
+
+        Args:
+            server: Where it is.
+            wanted: The database, settled. Its first login must be open with `password`; all becomes its owner role's.
+            password: Of that login.
+            chunks: The archive. An error of it is raised as it is.
+            tool_major: Major version of the program that made it.
+
+        Raises:
+            DatabaseError: what went wrong.
+        """

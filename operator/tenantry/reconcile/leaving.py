@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Final
 
 from tenantry.api.conditions import ConditionType, Reason
 from tenantry.api.names import RESOURCE_QUOTA_OFF, STATE_MOVING
 from tenantry.api.resources import RESOURCE_QUOTAS, Ref
 from tenantry.api.tenantrecord import Move, TenantRecord
-from tenantry.decide.deletion import parse_time
 from tenantry.decide.halt import Waiting
 from tenantry.decide.quantities import same_quantity
 from tenantry.ports.kube import NotFoundError, Target
@@ -38,6 +38,21 @@ async def stop_old_side(world: World, target: Target, record: TenantRecord, move
         await _lock(ready_server(world, record), wanted_of(record), parked=move.database is not None)
     if live is not None:
         await _check_no_pods(target, record.spec.cluster.namespace)
+
+
+async def stop_database(world: World, record: TenantRecord) -> None:
+    """No login of the database works, and no session of it is open; all is kept. Safe to repeat and to lose.
+
+    Raises:
+        Waiting: the server is not ready, or refused.
+    """
+    server, wanted = ready_server(world, record), wanted_of(record)
+    try:
+        if not (await server.admin.inspect(wanted)).exists:
+            return  # it was lost: that is what is made good
+    except DatabaseError as error:
+        raise refused(error) from error
+    await _lock(server, wanted, parked=True)
 
 
 async def _lock(server: Server, wanted: WantedDatabase, *, parked: bool) -> None:
@@ -78,9 +93,12 @@ async def _check_no_pods(target: Target, namespace: str) -> None:
 
 
 def seconds_since(began: str | None, world: World) -> float:
-    """Seconds since a time that a record has; 0 for none."""
-    then = parse_time(began)
-    return max(0.0, (world.clock.now() - then).total_seconds()) if then is not None else 0.0
+    """Seconds since a time that a record has, whole or with a fraction; 0 for none."""
+    try:
+        then = datetime.fromisoformat(began or "")
+        return max(0.0, (world.clock.now() - then).total_seconds())
+    except (ValueError, TypeError):
+        return 0.0
 
 
 def _waiting(message: str) -> Waiting:

@@ -67,7 +67,8 @@ class LeftSides:
         world, part = self._world, side_record(record, side)
         if side.state != RecordState.PURGING:
             if not self._is_due(side) or record.spec.move is not None:
-                await self._bring_to_rest(part, side)
+                if not _is_wanted_back(record, side):
+                    await self._bring_to_rest(part, side)
                 return record, self._until(side)
             await check_due(world, part)
             if (wait := self._slot()) is not None:
@@ -111,3 +112,9 @@ class LeftSides:
         world, due = self._world, parse_time(side.purge_after)
         left = (due - world.clock.now()).total_seconds() if due is not None else 0.0
         return min(world.jitter(world.settings.resync), max(left, 2.0))
+
+
+def _is_wanted_back(record: TenantRecord, side: FormerSide) -> bool:
+    """Whether the undo of a restore is about to open it again."""
+    move = record.spec.move
+    return move is not None and move.restore is not None and move.restore.returns_to == side.epoch

@@ -9,7 +9,7 @@ from tenantry.api.conditions import ConditionType, Reason
 from tenantry.api.resources import BACKUP_STORES, Ref
 from tenantry.decide.halt import Waiting
 from tenantry.decide.workspaces import allows
-from tenantry.ports.backup import Dumper, ObjectStore, ObjectStores, Sealer
+from tenantry.ports.backup import Dumper, Loader, ObjectStore, ObjectStores, Sealer
 from tenantry.ports.world import Availability
 from tenantry.reconcile.world import World
 
@@ -72,6 +72,7 @@ class BackupKit:
     stores: ObjectStores
     sealer: Sealer
     dumper: Dumper
+    loader: Loader
     worker: str
     opened: OpenStores = field(default_factory=OpenStores)
 

@@ -23,9 +23,11 @@ from tenantry.reconcile.holding import expiry_of
 from tenantry.reconcile.ingress import IngressReadiness
 from tenantry.reconcile.memory import Memory
 from tenantry.reconcile.moving import Moving
+from tenantry.reconcile.openstores import BackupKit
 from tenantry.reconcile.placing import Placed, Placing
 from tenantry.reconcile.preview import preview
 from tenantry.reconcile.report import Report
+from tenantry.reconcile.restoring import Restoring
 from tenantry.reconcile.result import Result
 from tenantry.reconcile.serving import blueprint_of, claim_hosts, host_claims
 from tenantry.reconcile.workspace import find_workspace
@@ -62,10 +64,12 @@ class Verified:
 class TenantReconciler:
     """Reconciles Tenants."""
 
-    def __init__(self, world: World, memory: Memory) -> None:
+    def __init__(self, world: World, memory: Memory, kit: BackupKit) -> None:
         self._world = world
+        self._kit = kit
         self._placing = Placing(world)
         self._moving = Moving(world)
+        self._restoring = Restoring(world, kit)
         self._memory = memory
         self._deletion = Deletion(world, memory)
         self._ingress = IngressReadiness(world.clock)
@@ -88,6 +92,7 @@ class TenantReconciler:
             self._judge(key, revision, Health.IDLE)
             self._verified.pop(record, None)
             await self._moving.forget(record)
+            await self._restoring.forget(record)
             return await self._deletion.reconcile(hold.applied if hold and hold.applied else tenant)
         return await self._look_after(tenant, hold, revision)
 
@@ -140,7 +145,7 @@ class TenantReconciler:
         """Put into the report what the held spec would do."""
 
         async def attempt(world: World, wanted: Tenant, rehearsed: Report) -> None:
-            await TenantReconciler(world, self._memory).attempt(wanted, rehearsed)
+            await TenantReconciler(world, self._memory, self._kit).attempt(wanted, rehearsed)
 
         found = None
         if hold.held:
@@ -165,7 +170,8 @@ class TenantReconciler:
         placed = replace(placed, record=await note_applied(world, tenant, placed.record))
         # A rehearsal says that a move would begin; one that is under way is none of its business.
         moving = not world.rehearsal or placed.record.spec.move is None
-        here = await self._moving.advance(tenant, workspace, placed, report) if moving else placed
+        steps = self._steps(placed)
+        here = await steps.advance(tenant, workspace, placed, report) if moving else placed
         if here is not placed:
             self._verified.pop(placed.record.name, None)  # it was at rest, whatever was seen of it before
         if here is None:
@@ -200,7 +206,12 @@ class TenantReconciler:
         trouble = released if hosts.outcome.status is True else hosts.outcome
         report.outcomes[ConditionType.INGRESS_READY] = await self._ingress.outcome(placed.target, blueprint, trouble)
         if moving:
-            await self._moving.finish(tenant, placed, report)
+            await self._steps(placed).finish(tenant, placed, report)
+
+    def _steps(self, placed: Placed) -> Moving | Restoring:
+        """Who sees to it that a tenant gets from one place, or database, to another."""
+        move = placed.record.spec.move
+        return self._restoring if move is not None and move.restore is not None else self._moving
 
     def _database(self, placed: Placed, labels: dict[str, str]) -> tuple[SharedDatabase | None, Halt | None]:
         if placed.record.spec.database.mode != "Shared":

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import datetime
 from typing import Final
 
 from tenantry.api.base import parse_duration
-from tenantry.api.conditions import Condition, ConditionType, Reason
+from tenantry.api.conditions import ConditionType, Reason
 from tenantry.api.names import BACKUP_FINALIZER
-from tenantry.api.resources import CUSTOM_RESOURCE_DEFINITIONS, NAMESPACES, TENANT_BACKUPS, TENANT_RECORDS, Ref
+from tenantry.api.resources import (
+    CUSTOM_RESOURCE_DEFINITIONS,
+    NAMESPACES,
+    TENANT_BACKUPS,
+    TENANT_RECORDS,
+    Ref,
+)
 from tenantry.api.tenantbackup import BackupPhase, BackupVerification, TenantBackup, TenantBackupStatus
 from tenantry.api.tenantrecord import RecordState, TenantRecord
 from tenantry.decide.backup import Seen, Step, expiry, next_step
-from tenantry.decide.conditions import Outcome, condition_of
+from tenantry.decide.conditions import Outcome
 from tenantry.decide.deletion import parse_time, time_text
 from tenantry.decide.halt import Halt, Terminal, Waiting
 from tenantry.desired.manifest import Manifest, ManifestError, run_id
@@ -22,12 +27,13 @@ from tenantry.ports.kube import NotFoundError
 from tenantry.ports.postgres import DatabaseError, WantedDatabase
 from tenantry.ports.servers import Server
 from tenantry.reconcile.backing_up import Job, clean, read_manifest, remove
+from tenantry.reconcile.backupobject import is_in_use, path_of
 from tenantry.reconcile.backups import Backups, Failure
 from tenantry.reconcile.database import check_server_identity
 from tenantry.reconcile.openstores import BackupKit, choose_store
 from tenantry.reconcile.platform import set_finalizer
 from tenantry.reconcile.result import Result
-from tenantry.reconcile.status import write_status
+from tenantry.reconcile.status import told_of, write_status
 from tenantry.reconcile.workspace import find_workspace
 from tenantry.reconcile.world import World
 
@@ -124,7 +130,7 @@ class TenantBackupReconciler:
         """Whether a run of a process that is gone came to its end is seen in the store; until then it is not told."""
         since = self._recovering.setdefault(key, self._world.clock.monotonic())
         patient = self._world.clock.monotonic() - since < RECOVERY_SECONDS
-        opened, path = self._kit.opened.get(backup.spec.store), self._path(backup)
+        opened, path = self._kit.opened.get(backup.spec.store), path_of(self._world, backup)
         if opened is None and patient:
             return Result(requeue_after=RECOVERY_RETRY)
         manifest: Manifest | None = None
@@ -155,8 +161,13 @@ class TenantBackupReconciler:
         return Result()
 
     async def _delete(self, key: Ref, backup: TenantBackup) -> Result:
+        if (needed_by := is_in_use(self._world, key)) is not None:
+            told = f"it is not deleted before TenantRestore {needed_by!r} has ended, or is deleted"
+            outcome = Outcome(None, Reason.IN_USE, told)
+            await self._tell(key, backup, backup.status.phase or BackupPhase.PENDING, outcome)
+            return Result(requeue_after=WATCH_SECONDS)
         await self._runs.stop(key)
-        path = self._path(backup)
+        path = path_of(self._world, backup)
         if backup.spec.deletion_policy == "Delete" and path is not None and not await self._is_swept_away(backup):
             opened = self._kit.opened.get(backup.spec.store)
             try:
@@ -235,28 +246,6 @@ class TenantBackupReconciler:
             connection_limit=-1,  # it is read, not settled
         )
         return server, wanted
-
-    def _path(self, backup: TenantBackup) -> str | None:
-        """Where its objects are, if what its status says of that can be true.
-
-        The path is bound to this management cluster, this workspace and this very object: a status that somebody has
-        forged leads to nobody else's backup.
-        """
-        key = backup.status.object_key
-        try:
-            workspace = find_workspace(self._world, backup.metadata.namespace).uid
-        except Halt:
-            return None
-        own = f"{self._world.settings.management_id}/{workspace}/"
-        run = run_id(backup.metadata.creation_timestamp, backup.metadata.uid)
-        if (
-            key is None
-            or not key.startswith(own)
-            or not key.endswith(f"/{run}")
-            or key.count("/") != own.count("/") + 2
-        ):
-            return None
-        return key
 
     def _is_followed(self, backup: TenantBackup) -> bool:
         """Whether there is a newer good one of the same tenant."""
@@ -355,13 +344,3 @@ class TenantBackupReconciler:
 
 
 _ENDS: Final = (BackupPhase.COMPLETED, BackupPhase.FAILED)
-
-
-def told_of(outcome: Outcome, previous: list[Condition], generation: int, now: datetime) -> list[Condition]:
-    """Ready, and as kstatus has it Reconciling or Stalled."""
-    conditions = [condition_of(ConditionType.READY, outcome, previous, generation, now)]
-    if outcome.status is not True:
-        kind = ConditionType.STALLED if outcome.terminal else ConditionType.RECONCILING
-        holds = Outcome(True, outcome.reason, outcome.message)
-        conditions.append(condition_of(kind, holds, previous, generation, now))
-    return conditions

@@ -22,6 +22,7 @@ from tenantry.api.resources import (
     TENANT_BACKUPS,
     TENANT_PLANS,
     TENANT_RECORDS,
+    TENANT_RESTORES,
     TENANTS,
     Ref,
     Resource,
@@ -31,7 +32,7 @@ from tenantry.ports.world import Json
 
 logger = logging.getLogger(__name__)
 
-HANDLED: Final = (TENANTS, CLUSTERS, DATABASE_SERVERS, TENANT_PLANS, BACKUP_STORES, TENANT_BACKUPS)
+HANDLED: Final = (TENANTS, CLUSTERS, DATABASE_SERVERS, TENANT_PLANS, BACKUP_STORES, TENANT_BACKUPS, TENANT_RESTORES)
 """The kinds that people write: watched by kopf."""
 WATCH_RESTART: Final = 5.0
 

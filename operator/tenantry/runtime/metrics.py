@@ -19,6 +19,7 @@ from tenantry.api.resources import (
     DATABASE_SERVERS,
     TENANT_BACKUPS,
     TENANT_PLANS,
+    TENANT_RESTORES,
     TENANTS,
     Resource,
 )
@@ -40,7 +41,15 @@ _REQUEST_BUCKETS: Final = (0.005, 0.025, 0.1, 0.25, 0.5, 1, 2, 4, 8, 15, 30, 60)
 _NO_ANSWER: Final = "<error>"  # client-go's word for it
 
 
-_CONTROLLERS: Final = (TENANTS, CLUSTERS, DATABASE_SERVERS, TENANT_PLANS, BACKUP_STORES, TENANT_BACKUPS)
+_CONTROLLERS: Final = (
+    TENANTS,
+    CLUSTERS,
+    DATABASE_SERVERS,
+    TENANT_PLANS,
+    BACKUP_STORES,
+    TENANT_BACKUPS,
+    TENANT_RESTORES,
+)
 
 
 class TenantState(StrEnum):

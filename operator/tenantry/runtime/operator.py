@@ -20,6 +20,7 @@ from tenantry.adapters.kube.management import management_client
 from tenantry.adapters.kube.targets import TargetPool
 from tenantry.adapters.postgres.copying import PostgresCopier
 from tenantry.adapters.postgres.dumping import PostgresDumper
+from tenantry.adapters.postgres.loading import PostgresLoader
 from tenantry.adapters.postgres.own import TunnelledServers
 from tenantry.adapters.postgres.servers import ServerPool
 from tenantry.adapters.stores.client import ObstoreStores
@@ -31,6 +32,7 @@ from tenantry.api.resources import (
     TENANT_BACKUPS,
     TENANT_PLANS,
     TENANT_RECORDS,
+    TENANT_RESTORES,
     TENANTS,
     Ref,
     Resource,
@@ -49,6 +51,7 @@ from tenantry.reconcile.tenant import TenantReconciler
 from tenantry.reconcile.tenantbackup import TenantBackupReconciler
 from tenantry.reconcile.tenantplan import TenantPlanReconciler
 from tenantry.reconcile.tenantrecord import TenantRecordReconciler
+from tenantry.reconcile.tenantrestore import TenantRestoreReconciler
 from tenantry.reconcile.world import Settings, World
 from tenantry.runtime.census import count_tenants
 from tenantry.runtime.clock import SystemClock
@@ -337,15 +340,16 @@ def _tenant(key: Ref) -> Ref | None:
 
 def _reconcilers(world: World) -> dict[Resource, Reconcile]:
     memory = Memory(world)
-    kit = BackupKit(ObstoreStores(), AgeSealer(), PostgresDumper(), worker=_new_id())
+    kit = BackupKit(ObstoreStores(), AgeSealer(), PostgresDumper(), PostgresLoader(), worker=_new_id())
     return {
-        TENANTS: TenantReconciler(world, memory).reconcile,
+        TENANTS: TenantReconciler(world, memory, kit).reconcile,
         TENANT_RECORDS: TenantRecordReconciler(world, memory).reconcile,
         TENANT_PLANS: TenantPlanReconciler(world).reconcile,
         CLUSTERS: ClusterReconciler(world).reconcile,
         DATABASE_SERVERS: DatabaseServerReconciler(world).reconcile,
         BACKUP_STORES: BackupStoreReconciler(world, kit).reconcile,
         TENANT_BACKUPS: TenantBackupReconciler(world, kit).reconcile,
+        TENANT_RESTORES: TenantRestoreReconciler(world, kit).reconcile,
     }
 
 

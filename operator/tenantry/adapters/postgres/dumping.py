@@ -61,11 +61,7 @@ class PostgresDump:
 
     async def facts(self) -> DumpFacts:
         """See `Dump`."""
-        rows: dict[str, int] = {}
-        for schema, table in await comparing.names_of(self._connection, "r"):
-            query = sql.SQL("SELECT count(*) FROM ONLY {}").format(sql.Identifier(schema, table))
-            row = await (await self._connection.execute(query)).fetchone()
-            rows[f"{schema}.{table}"] = row[0] if row is not None else 0
+        rows = await _rows(self._connection)
         return DumpFacts(self._connection.info.server_version, self._tools.major, rows)
 
 
@@ -106,6 +102,16 @@ class PostgresDumper:
         """See `Dumper`."""
         tools = await find_tools(tool_major * MAJOR, tool_major * MAJOR)
         await feed(Command(tools.restore, ("--file=/dev/null",), _bare()), chunks)
+
+    async def count(self, server: Server, wanted: WantedDatabase) -> Mapping[str, int]:
+        """See `Dumper`."""
+        rules.check_names(wanted)
+        async with _login(server, wanted) as login:
+            who = (login.name, login.password) if login.password else None
+            async with session(server, wanted.database, who) as connection:
+                for name, value in comparing.SETTINGS.items():
+                    await connection.execute("SELECT set_config(%s, %s, false)", (name, value))
+                return await _rows(connection)
 
 
 def role_of(wanted: WantedDatabase) -> str:
@@ -185,6 +191,15 @@ async def _drop(connection: Connection, wanted: WantedDatabase) -> None:
         raise DatabaseError(f"role {name} is there, but was not made by this operator for this tenant: rename it")
     await connection.execute(_END, (name,))
     await connection.execute(statements.drop_roles([name]))
+
+
+async def _rows(connection: Connection) -> dict[str, int]:
+    rows: dict[str, int] = {}
+    for schema, table in await comparing.names_of(connection, "r"):
+        query = sql.SQL("SELECT count(*) FROM ONLY {}").format(sql.Identifier(schema, table))
+        row = await (await connection.execute(query)).fetchone()
+        rows[f"{schema}.{table}"] = row[0] if row is not None else 0
+    return rows
 
 
 async def _snapshot(connection: Connection) -> str:
