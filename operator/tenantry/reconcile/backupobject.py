@@ -33,10 +33,7 @@ def is_in_use(world: World, backup: Ref) -> str | None:
     """The TenantRestore that a backup is needed by, if there is one that has not ended."""
     for body in world.live.all(TENANT_RESTORES):
         restore = TenantRestore.read(body)
-        if (
-            restore.backup == backup
-            and restore.status.phase not in RESTORE_ENDS
-            and not restore.metadata.deletion_timestamp
-        ):
+        ended = restore.status.phase in ENDS or restore.metadata.deletion_timestamp is not None
+        if restore.backup == backup and not ended:
             return restore.name
     return None

@@ -60,8 +60,8 @@ class TenantRestoreReconciler:
                 await self._tell(key, restore, RestorePhase.RESTORING, told, started_at=self._started(restore))
                 return Result(requeue_after=WATCH_SECONDS)
         if phase == RestorePhase.RESTORING:
-            told = "the tenant was deleted, or let go of, meanwhile; what it had is as its TenantRecord says"
-            return await self._fail(key, restore, Reason.RESTORE_FAILED, told)
+            why = "the tenant was deleted, or let go of, meanwhile; what it had is as its TenantRecord says"
+            return await self._fail(key, restore, Reason.RESTORE_FAILED, why)
         return await self._prepare(key, restore)
 
     # --- before it begins -----------------------------------------------------------------------------------------
