@@ -60,8 +60,17 @@ class Kept:
         return b"".join([chunk async for chunk in chunks])
 
 
-def keep_in(place: StoreAccess | Path, prefix: str, *, encrypted: bool = False) -> tuple[Kept, list[Json]]:
-    """A BackupStore in a bucket or a folder, with its Secrets, as manifests to be applied in this order."""
+def keep_in(
+    place: StoreAccess | Path, prefix: str, *, encrypted: bool = False, readable: bool = False
+) -> tuple[Kept, list[Json]]:
+    """A BackupStore in a bucket or a folder, with its Secrets, as manifests to be applied in this order.
+
+    Args:
+        place: Where.
+        prefix: Of all names.
+        encrypted: For a key of the test's own.
+        readable: That the operator has, too.
+    """
     name, signing = f"{prefix}-store", secrets.token_urlsafe(32)
     bodies = [secret(f"{name}-signing", {"key": signing})]
     spec: Json = {"signingSecretRef": {"name": f"{name}-signing"}, "allowedWorkspaces": {"from": "All"}}
@@ -74,7 +83,10 @@ def keep_in(place: StoreAccess | Path, prefix: str, *, encrypted: bool = False) 
         bodies.append(secret(f"{name}-credentials", place.credentials))
         spec |= {"endpoint": place.endpoint, "credentialsSecretRef": {"name": f"{name}-credentials"}}
     key = AgeSealer().new_key() if encrypted else None
-    if key is not None:
+    if key is not None and readable:
+        bodies.append(secret(f"{name}-age", {"identity": key.identity}))
+        spec["encryption"] = {"secretRef": {"name": f"{name}-age"}}
+    elif key is not None:
         spec["encryption"] = {"recipients": [key.recipient]}
     spec["url"] = location.url
     body = {
@@ -86,9 +98,11 @@ def keep_in(place: StoreAccess | Path, prefix: str, *, encrypted: bool = False) 
     return Kept(name, location, ObstoreStores().open(location), signing, key), [*bodies, body]
 
 
-def register(workbench: Workbench, place: StoreAccess | Path, *, encrypted: bool = False) -> Kept:
+def register(
+    workbench: Workbench, place: StoreAccess | Path, *, encrypted: bool = False, readable: bool = False
+) -> Kept:
     """Apply a BackupStore that goes with the test, and wait until it is Ready."""
-    kept, bodies = keep_in(place, workbench.prefix, encrypted=encrypted)
+    kept, bodies = keep_in(place, workbench.prefix, encrypted=encrypted, readable=readable)
     workbench.apply(*bodies[:-1])
     workbench.register(bodies[-1])
     workbench.kubectl("wait", "--for=condition=Ready", "--timeout=30s", f"bks/{kept.name}")

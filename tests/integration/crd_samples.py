@@ -31,6 +31,7 @@ MINIMAL: Final[dict[str, Json]] = {
     "DatabaseServer": {"host": "db.example.com", "adminSecretRef": {"name": "admin"}, "sslMode": "disable"},
     "BackupStore": {"url": "s3://backups", "signingSecretRef": {"name": "signing"}},
     "TenantBackup": {"source": {"tenant": {"name": "acme"}}, "store": "s"},
+    "TenantRestore": {"backupRef": {"name": "b"}, "tenantRef": {"name": "acme"}},
     "TenantRecord": {
         "managementId": "m", "workspace": "w", "workspaceUid": "u", "tenant": "t", "tenantUid": "u",
         "cluster": {"name": "c", "id": "i", "namespace": "n"}, "database": {"mode": "None"},
@@ -91,6 +92,7 @@ CHOICES: Final[dict[str, Any]] = {
     "BackupStore.spec.endpoint": "https://s3.example.com",
     "BackupStore.spec.encryption.recipients[]": f"age1{'q' * 58}",
     "TenantBackup.spec.verify": "Read",
+    "TenantRestore.spec.notBefore": "2026-12-24T03:00:00Z",
     "TenantBackup.spec.ttl": f"{'0' * 30}1h",
     "*.spec.allowedWorkspaces.from": "Selector",
 }

@@ -290,8 +290,12 @@ class Change:
 
 STORE_URL: Final = ("BackupStore", "spec.url", "url can't be changed: make another BackupStore")
 ONCE: Final = ("TenantBackup", "spec", "a backup can't be changed: make another TenantBackup")
-TESTED_ELSEWHERE: Final = {("TenantBackup", "status.phase", "a backup's phase only goes forward")}
-"""In test_tenant_backup.py: it is about statuses."""
+ONCE_RESTORED: Final = ("TenantRestore", "spec", "a restore can't be changed: make another TenantRestore")
+TESTED_ELSEWHERE: Final = {
+    ("TenantBackup", "status.phase", "a backup's phase only goes forward"),
+    ("TenantRestore", "status.phase", "a restore's phase only goes forward"),
+}
+"""In test_tenant_backup.py and test_tenant_restore.py: they are about statuses."""
 EPHEMERAL: Final = (
     "Tenant", "spec.ephemeral", "ephemeral can't be changed after creation: say it when you create the tenant",
 )  # fmt: skip
@@ -334,6 +338,8 @@ CHANGES: Final = (
     Change(*STORE_URL, stored={}, refused={"url": "s3://others"}, accepted={"description": "new"}),
     Change(*ONCE, stored={}, refused={"store": "other"}, accepted={}),
     Change(*ONCE, stored={"ttl": "1h"}, refused={"ttl": None}, accepted={}),
+    Change(*ONCE_RESTORED, stored={}, refused={"tenantRef": {"name": "other"}}, accepted={}),
+    Change(*ONCE_RESTORED, stored={}, refused={"safetyBackup": False}, accepted={}),
 )  # fmt: skip
 
 

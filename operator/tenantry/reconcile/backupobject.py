@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tenantry.api.resources import TENANT_RESTORES, Ref
 from tenantry.api.tenantbackup import TenantBackup
-from tenantry.api.tenantrestore import TenantRestore
+from tenantry.api.tenantrestore import ENDS, TenantRestore
 from tenantry.decide.halt import Halt
 from tenantry.desired.manifest import run_id
 from tenantry.reconcile.workspace import find_workspace
