@@ -26,6 +26,7 @@ class ConditionType(StrEnum):
     INGRESS_READY = "IngressReady"
     CHANGE_HELD = "ChangeHeld"
     MOVE_PROGRESSING = "MoveProgressing"
+    BACKUP_HEALTHY = "BackupHealthy"
     # Cluster, DatabaseServer
     REACHABLE = "Reachable"
     CREDENTIALS_VALID = "CredentialsValid"
@@ -153,6 +154,11 @@ class Reason(StrEnum):
     BACKUP_COMPLETED = "BackupCompleted"
     BACKUP_FAILED = "BackupFailed"
     BACKUP_INTERRUPTED = "BackupInterrupted"
+    BACKUP_PENDING = "BackupPending"
+    BACKUP_OVERDUE = "BackupOverdue"
+    SCHEDULE_INVALID = "ScheduleInvalid"
+    NO_BACKUP_STORE = "NoBackupStore"
+    FINAL_BACKUP = "FinalBackup"
     # restores
     NOT_YET_TIME = "NotYetTime"
     BACKUP_NOT_FOUND = "BackupNotFound"

@@ -135,6 +135,10 @@ ANNOTATION_ROTATE_SYNC_TOKEN: Final = f"{GROUP}/rotate-sync-token"
 
 ANNOTATION_UNDO_RESTORE: Final = f"{GROUP}/undo-restore"
 """On a TenantRestore: its own UID, so that it does not work a second time out of git."""
+ANNOTATION_SLOT: Final = f"{GROUP}/scheduled-for"
+"""On a TenantBackup that a schedule has made: the slot, before the tenant's jitter."""
+LABEL_SCHEDULED: Final = f"{GROUP}/scheduled"
+"""`"true"` on those."""
 LABEL_RESTORE: Final = f"{GROUP}/restore"
 """On a TenantBackup that a restore has made before it began: the UID of the TenantRestore."""
 

@@ -35,6 +35,7 @@ class PinnedDeletion(Model):
 
     policy: Annotated[str, Field(max_length=16)] = "Delete"
     window: Duration = "24h"
+    final_backup: bool = Field(False, description="The database is backed up before it is destroyed.")
 
 
 class PinnedCluster(Model):
@@ -155,6 +156,9 @@ class TenantRecordSpec(Model):
     last_move: MoveStatus | None = Field(None, description="How the last move ended.")
     move_failed: Text = Field("", description="Why the last move was rolled back; a new one needs a new approval.")
     last_restore: RestoreResult | None = Field(None, description="How the last restore ended.")
+    final_backup: Annotated[str, Field(max_length=768)] = Field(
+        "", description="The last backup, made before the purge: `<BackupStore>/<path>`."
+    )
     held_since: ShortText | None = Field(
         None, description="Since when the deletion waits for somebody to confirm or abort it."
     )

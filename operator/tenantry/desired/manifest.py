@@ -62,6 +62,7 @@ class Manifest:
         rows: By table.
         encrypted: The parts are age files.
         tenant_spec: The Tenant's spec as it was applied, without secrets.
+        slot: For which a schedule has made it; empty for one that was asked for.
     """
 
     identity: TenantIdentity
@@ -75,6 +76,7 @@ class Manifest:
     database: Part
     encrypted: bool
     tenant_spec: dict[str, Any] | None
+    slot: str = ""
 
     @property
     def path(self) -> str:
@@ -189,6 +191,7 @@ def _body(manifest: Manifest) -> dict[str, Any]:
         },
         "encrypted": manifest.encrypted,
         "tenantSpec": manifest.tenant_spec,
+        "scheduledFor": manifest.slot,
     }
 
 
@@ -218,4 +221,5 @@ def _read(body: dict[str, Any]) -> Manifest:
         ),
         encrypted=bool(body["encrypted"]),
         tenant_spec=body["tenantSpec"],
+        slot=str(body.get("scheduledFor") or ""),
     )

@@ -46,6 +46,7 @@ class Job:
         backup: The name of its TenantBackup.
         tenant_spec: The Tenant's spec as it was applied last.
         started_at: As statuses have it.
+        slot: For which a schedule has made it; empty for one that was asked for.
     """
 
     identity: TenantIdentity
@@ -56,6 +57,7 @@ class Job:
     wanted: WantedDatabase
     tenant_spec: dict[str, Any] | None
     started_at: str
+    slot: str = ""
 
     @property
     def path(self) -> str:
@@ -124,6 +126,7 @@ class BackupWork:
             database=part,
             encrypted=own is not None,
             tenant_spec=job.tenant_spec,
+            slot=job.slot,
         )
         key = f"{job.path}/{MANIFEST}"
         await job.opened.store.put(key, encode(manifest, job.opened.signing_key))

@@ -11,6 +11,8 @@ from tenantry.decide.halt import Waiting
 from tenantry.decide.workspaces import allows
 from tenantry.ports.backup import Dumper, Loader, ObjectStore, ObjectStores, Sealer
 from tenantry.ports.world import Availability
+from tenantry.reconcile.schedules import Schedules
+from tenantry.reconcile.shelf import Shelf
 from tenantry.reconcile.world import World
 
 
@@ -67,6 +69,9 @@ class BackupKit:
 
     Attributes:
         worker: This process, as statuses name it: another one after each start.
+        shelf: The TenantBackups that there are.
+        schedules: What tenants' schedules are.
+        untidy: Tenants whose old backups are to be looked through.
     """
 
     stores: ObjectStores
@@ -75,6 +80,15 @@ class BackupKit:
     loader: Loader
     worker: str
     opened: OpenStores = field(default_factory=OpenStores)
+    shelf: Shelf = field(default_factory=Shelf)
+    schedules: Schedules = field(default_factory=Schedules)
+    untidy: set[Ref] = field(default_factory=set)
+
+    def take_untidy(self) -> list[Ref]:
+        """The tenants whose schedule has made a good backup since this was asked last."""
+        tenants = sorted(self.untidy)
+        self.untidy.clear()
+        return tenants
 
 
 def choose_store(world: World, kit: BackupKit, name: str, labels: dict[str, str], *, new: bool) -> OpenStore:

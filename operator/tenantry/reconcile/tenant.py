@@ -15,6 +15,7 @@ from tenantry.decide.halt import Halt, Terminal
 from tenantry.decide.rollout import Health
 from tenantry.ports.kube import ConflictError, KubeError
 from tenantry.reconcile.applied import Hold, hold_of, note_applied, note_suspended
+from tenantry.reconcile.backuphealth import look_after_backups
 from tenantry.reconcile.build import Build
 from tenantry.reconcile.contention import LACKS_ROOM, ROOM, hosts_on
 from tenantry.reconcile.database import SharedDatabase, pinned_database
@@ -79,6 +80,7 @@ class TenantReconciler:
         """One pass over one Tenant."""
         body = self._world.live.get(key)
         if body is None:
+            self._kit.schedules.forget(key)
             if (record := self._world.ledger.record_of(key)) is not None:
                 # It may have gone between its record and its finalizer, when nobody was there to see it go.
                 self._world.wake.wake(Ref(TENANT_RECORDS, "", record))
@@ -93,6 +95,7 @@ class TenantReconciler:
             self._verified.pop(record, None)
             await self._moving.forget(record)
             await self._restoring.forget(record)
+            self._kit.schedules.forget(key)
             return await self._deletion.reconcile(hold.applied if hold and hold.applied else tenant)
         return await self._look_after(tenant, hold, revision)
 
@@ -168,6 +171,8 @@ class TenantReconciler:
             await self._add_finalizer(tenant)
         await report.write_first()
         placed = replace(placed, record=await note_applied(world, tenant, placed.record))
+        if not world.rehearsal:
+            look_after_backups(world, self._kit, tenant, placed, report)
         # A rehearsal says that a move would begin; one that is under way is none of its business.
         moving = not world.rehearsal or placed.record.spec.move is None
         steps = self._steps(placed)

@@ -7,7 +7,7 @@ from typing import Final
 
 from tenantry.api.base import parse_duration
 from tenantry.api.conditions import ConditionType, Reason
-from tenantry.api.names import BACKUP_FINALIZER
+from tenantry.api.names import ANNOTATION_SLOT, BACKUP_FINALIZER
 from tenantry.api.resources import (
     CUSTOM_RESOURCE_DEFINITIONS,
     NAMESPACES,
@@ -62,10 +62,13 @@ class TenantBackupReconciler:
         """One pass over one TenantBackup."""
         body = self._world.live.get(key)
         if body is None:
+            self._kit.shelf.forget(key)
             await self._runs.stop(key)
             self._recovering.pop(key, None)
             return Result()
         backup = TenantBackup.read(body)
+        if self._kit.shelf.note(backup):
+            self._kit.untidy.add(backup.tenant)
         if backup.metadata.deletion_timestamp:
             return await self._delete(key, backup)
         await set_finalizer(self._world, key, backup.metadata, BACKUP_FINALIZER, present=True)
@@ -214,6 +217,7 @@ class TenantBackupReconciler:
             wanted=wanted,
             tenant_spec=record.spec.last_spec,
             started_at=time_text(self._world.clock.now()),
+            slot=backup.metadata.annotations.get(ANNOTATION_SLOT, ""),
         )
 
     def _record(self, backup: TenantBackup) -> TenantRecord | None:
@@ -341,6 +345,7 @@ class TenantBackupReconciler:
         if written and about is not None and former.phase != phase and phase in _ENDS:
             warning = phase == BackupPhase.FAILED
             world.events.emit(about, warning=warning, reason=outcome.reason, message=outcome.message)
+            world.wake.wake(backup.tenant)  # it tells of its newest one
 
 
 _ENDS: Final = (BackupPhase.COMPLETED, BackupPhase.FAILED)

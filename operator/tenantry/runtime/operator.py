@@ -42,11 +42,13 @@ from tenantry.ports.world import Json
 from tenantry.reconcile.backupstore import BackupStoreReconciler
 from tenantry.reconcile.cluster import ClusterReconciler
 from tenantry.reconcile.databaseserver import DatabaseServerReconciler
+from tenantry.reconcile.finalbackups import FinalBackups
 from tenantry.reconcile.identity import management_id
 from tenantry.reconcile.ledger import Ledger
 from tenantry.reconcile.memory import Memory
 from tenantry.reconcile.openstores import BackupKit
 from tenantry.reconcile.result import Result
+from tenantry.reconcile.scheduling import Scheduling
 from tenantry.reconcile.tenant import TenantReconciler
 from tenantry.reconcile.tenantbackup import TenantBackupReconciler
 from tenantry.reconcile.tenantplan import TenantPlanReconciler
@@ -202,8 +204,11 @@ class Operator:
     async def _work(
         self, world: World, cache: ManagementCache, stop: asyncio.Event, background: list[asyncio.Task[None]]
     ) -> None:
-        reconcilers = _reconcilers(world)
+        kit = BackupKit(ObstoreStores(), AgeSealer(), PostgresDumper(), PostgresLoader(), worker=_new_id())
+        world.farewells.see_to_it = FinalBackups(world, kit).see_to_it
+        reconcilers = _reconcilers(world, kit)
         await cache.prime(PRIME_SECONDS)
+        kit.shelf.fill(cache.all(TENANT_BACKUPS))
         for record in cache.all(TENANT_RECORDS):
             self._ledger.note(record["metadata"]["name"], record)
         await self._first_pass(reconcilers, cache)
@@ -214,6 +219,7 @@ class Operator:
         background += [
             asyncio.create_task(self._watch(world, cache), name="kopf"),
             asyncio.create_task(self._relist(cache), name="relist"),
+            asyncio.create_task(Scheduling(world, kit).run(), name="schedules"),
         ]
         workers = asyncio.create_task(
             run_workers(
@@ -338,9 +344,8 @@ def _tenant(key: Ref) -> Ref | None:
     return key if key.resource == TENANTS else None
 
 
-def _reconcilers(world: World) -> dict[Resource, Reconcile]:
+def _reconcilers(world: World, kit: BackupKit) -> dict[Resource, Reconcile]:
     memory = Memory(world)
-    kit = BackupKit(ObstoreStores(), AgeSealer(), PostgresDumper(), PostgresLoader(), worker=_new_id())
     return {
         TENANTS: TenantReconciler(world, memory, kit).reconcile,
         TENANT_RECORDS: TenantRecordReconciler(world, memory).reconcile,
