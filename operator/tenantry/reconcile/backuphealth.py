@@ -20,7 +20,9 @@ from tenantry.reconcile.world import World
 
 
 def look_after_backups(world: World, kit: BackupKit, tenant: Tenant, placed: Placed, report: Report) -> None:
-    """Hand the schedule on, and put into the report how it is with the backups."""
+    """Hand the schedule on, and put into the report how it is with the backups. Of a rehearsal nothing is told."""
+    if world.rehearsal:
+        return
     good = [each for each in kit.shelf.of(tenant.ref) if each.phase == BackupPhase.COMPLETED and each.completed_at]
     last = max((each.completed_at for each in good if each.completed_at is not None), default=None)
     scheduled = _schedule(world, tenant, placed, report)

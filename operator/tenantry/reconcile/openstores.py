@@ -86,7 +86,7 @@ class BackupKit:
 
     def take_untidy(self) -> list[Ref]:
         """The tenants whose schedule has made a good backup since this was asked last."""
-        tenants = sorted(self.untidy)
+        tenants = sorted(self.untidy, key=str)
         self.untidy.clear()
         return tenants
 

@@ -67,12 +67,13 @@ class Schedules:
         return self._by_tenant.get(tenant)
 
     def to_be_looked_at(self, now: datetime) -> list[Scheduled]:
-        """Those whose time has come, or was never worked out; not the suspended ones."""
-        return [
-            each
+        """Those whose time has come, the longest ago first; not the suspended ones."""
+        due = [
+            (self._look_at.get(each.tenant, each.since), str(each.tenant), each)
             for each in self._by_tenant.values()
             if not each.suspended and self._look_at.get(each.tenant, now) <= now
         ]
+        return [each for _, _, each in sorted(due, key=lambda found: found[:2])]
 
     def look_again(self, tenant: Ref, at: datetime | None) -> None:
         """Nothing is due before that; None: never."""

@@ -60,11 +60,13 @@ class Scheduling:
             kit.schedules.look_soon()
         self._last_look = now
         stores, servers = self._load()
-        for scheduled in sorted(kit.schedules.to_be_looked_at(now), key=lambda each: each.tenant):
+        for scheduled in kit.schedules.to_be_looked_at(now):
+            if stores[scheduled.store] >= MOST_WAITING or servers[scheduled.server] >= MOST_WAITING:
+                continue  # its turn comes: nothing is worked out for it before that
             slot, coming = due(scheduled.schedule, self._last(scheduled, now), now, scheduled.zone, scheduled.delay)
             if slot is None:
                 kit.schedules.look_again(scheduled.tenant, coming)
-            elif stores[scheduled.store] < MOST_WAITING and servers[scheduled.server] < MOST_WAITING:
+            else:
                 await self._make(scheduled, slot)
                 stores[scheduled.store] += 1
                 servers[scheduled.server] += 1

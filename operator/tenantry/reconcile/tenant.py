@@ -171,8 +171,7 @@ class TenantReconciler:
             await self._add_finalizer(tenant)
         await report.write_first()
         placed = replace(placed, record=await note_applied(world, tenant, placed.record))
-        if not world.rehearsal:
-            look_after_backups(world, self._kit, tenant, placed, report)
+        look_after_backups(world, self._kit, tenant, placed, report)
         # A rehearsal says that a move would begin; one that is under way is none of its business.
         moving = not world.rehearsal or placed.record.spec.move is None
         steps = self._steps(placed)

@@ -33,6 +33,7 @@ GIVES_BYPASSRLS: Final = 16
 VALID: Final = "1 day"
 """A role that a dead operator leaves behind opens nothing after that; the next dump, or a restart, removes it."""
 
+_MAY_CONNECT: Final = "SELECT has_database_privilege(%s, %s, 'CONNECT')"
 _RIGHTS: Final = "SELECT rolbypassrls OR rolsuper, rolname::text FROM pg_roles WHERE rolname = current_user"
 _ROLE: Final = "SELECT shobj_description(oid, 'pg_authid') FROM pg_roles WHERE rolname = %s"
 _END: Final = "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE usename = %s"
@@ -179,6 +180,10 @@ async def _create(connection: Connection, wanted: WantedDatabase, login: _Login)
         sql.SQL("GRANT {} TO CURRENT_USER WITH INHERIT TRUE, SET FALSE").format(role),
     ]
     await connection.execute(statements.batch(todo))
+    may = await (await connection.execute(_MAY_CONNECT, (login.name, wanted.database))).fetchone()
+    if may == (False,):  # it is parked: whoever is in the tenant's roles does not get in any more
+        grant = sql.SQL("GRANT CONNECT ON DATABASE {} TO {}").format(sql.Identifier(wanted.database), role)
+        await connection.execute(grant)
 
 
 async def _drop(connection: Connection, wanted: WantedDatabase) -> None:
@@ -190,6 +195,7 @@ async def _drop(connection: Connection, wanted: WantedDatabase) -> None:
     if rules.Stamp.parse(row[0]) != rules.Stamp.of(wanted):
         raise DatabaseError(f"role {name} is there, but was not made by this operator for this tenant: rename it")
     await connection.execute(_END, (name,))
+    await connection.execute(statements.drop_owned([name]))
     await connection.execute(statements.drop_roles([name]))
 
 
