@@ -104,7 +104,6 @@ def tenant_cases() -> Iterator[Case]:
     promised = {**tier2, **there, "database": {"mode": "Dedicated", "dedicated": DEDICATED}}
     yield case("database", own, {**tier2, **there, "database": {"mode": "Shared"}}, promised)
     yield case("database", own, {**tier2, **there}, promised)
-    yield case("backup", f"backup {LATER}", {"backup": {}}, {"backup": None})
     yield from proxy_cases()
     ttl = "ttl must be a duration from 1m to 8760h (a year)"
     yield case("ephemeral.ttl", ttl, {"ephemeral": {"ttl": "59s"}}, {"ephemeral": {"ttl": "1m"}})
@@ -125,8 +124,6 @@ def tenant_cases() -> Iterator[Case]:
     yield from dedicated_cases()
     year = "window can be at most 8760h (a year)"
     yield case("deletion.window", year, {"deletion": {"window": "8760h1s"}}, {"deletion": {"window": "8760h"}})
-    final = "finalBackup is not supported yet: use false"
-    yield case("deletion.finalBackup", final, {"deletion": {"finalBackup": True}}, {"deletion": {"finalBackup": False}})
     yield from rotation_cases()
 
 
@@ -209,7 +206,6 @@ def env_cases(kind: str) -> Iterator[Case]:
 
 
 def plan_cases() -> Iterator[Case]:
-    yield Case("TenantPlan", "spec.backup", f"backup {LATER}", {"backup": {}}, {"backup": None})
     yield from plan_deletion_cases()
     yield from env_cases("TenantPlan")
     cpu = {"requests.cpu": "1", "count/configmaps": 2}
@@ -232,7 +228,6 @@ def plan_deletion_cases() -> Iterator[Case]:
     longer = "minWindow can't be longer than maxWindow (720h where it is not given)"
     yield case("minWindow", longer, {"minWindow": "721h"}, {"minWindow": "720h"})
     yield case("minWindow", longer, {"minWindow": "2h", "maxWindow": "1h"}, {"minWindow": "1h", "maxWindow": "1h"})
-    yield case("finalBackup", "finalBackup is not supported yet: use false", {"finalBackup": True}, {})
 
 
 def cluster_cases() -> Iterator[Case]:
@@ -242,7 +237,6 @@ def cluster_cases() -> Iterator[Case]:
     yield case("type", "type: run is not supported yet: use standard", {"type": "run"}, {"type": "standard"})
     yield case("endpoints", f"endpoints {LATER}", {"endpoints": {"a": "b"}})
     yield case("endpoints", "each key must be at most 63 characters long", {"endpoints": {"k" * 64: "b"}})
-    yield case("backupStore", f"backupStore {LATER}", {"backupStore": "s"})
     template = {"domain": None, "hostTemplate": "{tenant}.{domain}", **ingress()}
     fixed = {"domain": None, "hostTemplate": "{tenant}.example.com", **ingress()}
     no_domain = "domain must be set with ingress where hostTemplate uses {domain}"

@@ -78,8 +78,9 @@ class Example:
             body["metadata"]["namespace"] = self.workbench.workspace
         else:
             body["metadata"]["name"] = self._own(body["metadata"]["name"])
-        if "plan" in body.get("spec", {}):
-            body["spec"]["plan"] = self._own(body["spec"]["plan"])
+        for field in ("plan", "store"):
+            if field in body.get("spec", {}):
+                body["spec"][field] = self._own(body["spec"][field])
         return body
 
     def _own(self, name: str) -> str:
