@@ -92,7 +92,7 @@ CHOICES: Final[dict[str, Any]] = {
     "BackupStore.spec.endpoint": "https://s3.example.com",
     "BackupStore.spec.encryption.recipients[]": f"age1{'q' * 58}",
     "TenantBackup.spec.verify": "Read",
-    "*.spec.backup.schedule": f"{'1,' * 45}1 2 * * *",
+    "*.spec.backup.schedule": f"{'1,' * 45}11 2 * * *",
     "*.spec.backup.timeZone": f"Europe/{'B' * 57}",
     "TenantRestore.spec.notBefore": "2026-12-24T03:00:00Z",
     "TenantBackup.spec.ttl": f"{'0' * 30}1h",

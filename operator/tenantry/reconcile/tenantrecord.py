@@ -201,7 +201,7 @@ class TenantRecordReconciler:
             _about(record),
             warning=False,
             reason=Reason.PURGED,
-            message=f"nothing of {record.identity.tenant_id} is left",
+            message=_farewell(record),
         )
         # a namesake may have waited for this
         self._world.wake.wake(Ref(TENANTS, record.spec.workspace, record.spec.tenant))
@@ -254,6 +254,11 @@ class TenantRecordReconciler:
         except NotFoundError:
             return False
         return bool(body["metadata"]["uid"] == record.spec.tenant_uid)
+
+
+def _farewell(record: TenantRecord) -> str:
+    last = f"; its final backup is {record.spec.final_backup}" if record.spec.final_backup else ""
+    return f"nothing of {record.identity.tenant_id} is left{last}"
 
 
 def _retained(record: TenantRecord) -> dict[str, Any]:

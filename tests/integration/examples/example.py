@@ -78,9 +78,9 @@ class Example:
             body["metadata"]["namespace"] = self.workbench.workspace
         else:
             body["metadata"]["name"] = self._own(body["metadata"]["name"])
-        for field in ("plan", "store"):
-            if field in body.get("spec", {}):
-                body["spec"][field] = self._own(body["spec"][field])
+        for name in ("plan", "store"):
+            if name in body.get("spec", {}):
+                body["spec"][name] = self._own(body["spec"][name])
         return body
 
     def _own(self, name: str) -> str:
