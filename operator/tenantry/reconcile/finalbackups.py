@@ -7,7 +7,7 @@ import logging
 from typing import Final
 
 from tenantry.api.conditions import ConditionType, Reason
-from tenantry.api.resources import CLUSTERS, TENANT_RECORDS, Ref
+from tenantry.api.resources import CLUSTERS, TENANT_RECORDS, TENANTS, Ref
 from tenantry.api.tenantrecord import TenantRecord
 from tenantry.decide.deletion import time_text
 from tenantry.decide.halt import Waiting
@@ -44,7 +44,10 @@ class FinalBackups:
         Raises:
             Waiting: it is not yet; says why.
         """
-        if record.spec.final_backup or not record.spec.deletion.final_backup or record.spec.database.mode != "Shared":
+        # Of this deletion: one that was undone, and its tenant lived on, may have had a last backup, too.
+        run = run_id(record.metadata.creation_timestamp, f"{record.metadata.uid}/{record.spec.deleted_at}")
+        done = record.spec.final_backup.endswith(f"/{run}")
+        if done or not record.spec.deletion.final_backup or record.spec.database.mode != "Shared":
             return record
         # At rest before it is read: nothing can be written any more that would not be in it.
         await park_database(self._world, record)
@@ -57,7 +60,7 @@ class FinalBackups:
         name, opened = self._store(record)
         job = Job(
             identity=record.identity,
-            run=run_id(record.metadata.creation_timestamp, f"{record.metadata.uid}/{record.spec.deleted_at}"),
+            run=run,
             backup=f"final backup of {record.name}",
             opened=opened,
             server=server,
@@ -84,7 +87,7 @@ class FinalBackups:
             if await self._is_there(job):
                 return
             task = asyncio.create_task(self._work(job), name=f"final backup {record.name}")
-            task.add_done_callback(lambda _: self._world.wake.wake(Ref(TENANT_RECORDS, "", record.name)))
+            task.add_done_callback(lambda _: self._wake(record))
             self._tasks[record.name] = task
         if not task.done():
             raise _waiting("its final backup is being made", WATCH_SECONDS)
@@ -93,6 +96,11 @@ class FinalBackups:
             del self._tasks[record.name]
             self._failed[record.name] = (self._world.clock.monotonic(), result)
             raise _waiting(_failure(record, result), RETRY_SECONDS)
+
+    def _wake(self, record: TenantRecord) -> None:
+        """Its Tenant may still be there, with `window: 0s`; else its record is by itself."""
+        self._world.wake.wake(Ref(TENANTS, record.spec.workspace, record.spec.tenant))
+        self._world.wake.wake(Ref(TENANT_RECORDS, "", record.name))
 
     def _check_patience(self, record: TenantRecord) -> None:
         failed_at, why = self._failed.get(record.name, (0.0, ""))

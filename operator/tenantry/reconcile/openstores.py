@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from tenantry.api.backupstore import BackupStore
 from tenantry.api.conditions import ConditionType, Reason
 from tenantry.api.resources import BACKUP_STORES, Ref
+from tenantry.api.tenantbackup import TenantBackup
 from tenantry.decide.halt import Waiting
 from tenantry.decide.workspaces import allows
 from tenantry.ports.backup import Dumper, Loader, ObjectStore, ObjectStores, Sealer
@@ -83,6 +84,11 @@ class BackupKit:
     shelf: Shelf = field(default_factory=Shelf)
     schedules: Schedules = field(default_factory=Schedules)
     untidy: set[Ref] = field(default_factory=set)
+
+    def note(self, backup: TenantBackup) -> None:
+        """A TenantBackup as it is now."""
+        if self.shelf.note(backup):
+            self.untidy.add(backup.tenant)
 
     def take_untidy(self) -> list[Ref]:
         """The tenants whose schedule has made a good backup since this was asked last."""

@@ -67,8 +67,7 @@ class TenantBackupReconciler:
             self._recovering.pop(key, None)
             return Result()
         backup = TenantBackup.read(body)
-        if self._kit.shelf.note(backup):
-            self._kit.untidy.add(backup.tenant)
+        self._kit.note(backup)
         if backup.metadata.deletion_timestamp:
             return await self._delete(key, backup)
         await set_finalizer(self._world, key, backup.metadata, BACKUP_FINALIZER, present=True)
@@ -342,6 +341,8 @@ class TenantBackupReconciler:
         )
         written = await write_status(world.management, world.live, key, status)
         about = world.live.get(key)
+        if about is not None:
+            self._kit.note(TenantBackup.read(about))  # before its tenant is woken, which tells of it
         if written and about is not None and former.phase != phase and phase in _ENDS:
             warning = phase == BackupPhase.FAILED
             world.events.emit(about, warning=warning, reason=outcome.reason, message=outcome.message)

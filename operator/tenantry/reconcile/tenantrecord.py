@@ -155,6 +155,7 @@ class TenantRecordReconciler:
             )
             return Result(requeue_after=world.jitter(RETRY))
         await check_due(world, record)
+        record = await world.farewells.see_to_it(record)  # before its turn: it takes several passes
         if (wait := self._purge_slot()) is not None:
             return Result(requeue_after=wait)
         began = parse_time(record.spec.deleted_at)
