@@ -136,7 +136,7 @@ def backup(scene: Scene) -> str:
     database = scene.live()
     with psycopg.connect(scene.lab.postgres.access.superuser_dsn(database), autocommit=True) as session:
         session.execute(f'SET ROLE "{database}_owner"'.encode())
-        session.execute(f"CREATE TABLE big AS SELECT i x, repeat('y', 80) y FROM generate_series(1, {ROWS}) i".encode())
+        session.execute("CREATE TABLE big AS SELECT i x, repeat('y', 80) y FROM generate_series(1, 300000) i")
     name = scene.make("TenantBackup", {"source": {"tenant": {"name": "acme"}}, "store": scene.kept.name})
     assert scene.ended("tnb", name)["phase"] == "Completed"
     with psycopg.connect(scene.lab.postgres.access.superuser_dsn(database), autocommit=True) as session:
