@@ -29,7 +29,7 @@ RETRY_SECONDS: Final = 60.0
 
 
 class FinalBackups:
-    """By record. In memory only: one that dies with the process is found in the store, or begun anew."""
+    """By path in the store. In memory only: one that dies with the process is found in the store, or begun anew."""
 
     def __init__(self, world: World, kit: BackupKit) -> None:
         self._world = world
@@ -69,8 +69,8 @@ class FinalBackups:
             started_at=time_text(self._world.clock.now()),
         )
         await self._done(record, job)
-        self._tasks.pop(record.name, None)
-        self._failed.pop(record.name, None)
+        self._tasks.pop(job.path, None)
+        self._failed.pop(job.path, None)
         path = backup_path(record.identity, job.run)
         logger.info("the final backup of %s is %s in %s", record.identity.tenant_id, path, name)
         return await swap(self._world, record, {"finalBackup": f"{name}/{path}"})
@@ -81,20 +81,20 @@ class FinalBackups:
         Raises:
             Waiting: it is not.
         """
-        task = self._tasks.get(record.name)
+        task = self._tasks.get(job.path)
         if task is None:
-            self._check_patience(record)
+            self._check_patience(record, job)
             if await self._is_there(job):
                 return
             task = asyncio.create_task(self._work(job), name=f"final backup {record.name}")
             task.add_done_callback(lambda _: self._wake(record))
-            self._tasks[record.name] = task
+            self._tasks[job.path] = task
         if not task.done():
             raise _waiting("its final backup is being made", WATCH_SECONDS)
         result = "it was broken off" if task.cancelled() else task.result()
         if isinstance(result, str):
-            del self._tasks[record.name]
-            self._failed[record.name] = (self._world.clock.monotonic(), result)
+            del self._tasks[job.path]
+            self._failed[job.path] = (self._world.clock.monotonic(), result)
             raise _waiting(_failure(record, result), RETRY_SECONDS)
 
     def _wake(self, record: TenantRecord) -> None:
@@ -102,8 +102,8 @@ class FinalBackups:
         self._world.wake.wake(Ref(TENANTS, record.spec.workspace, record.spec.tenant))
         self._world.wake.wake(Ref(TENANT_RECORDS, "", record.name))
 
-    def _check_patience(self, record: TenantRecord) -> None:
-        failed_at, why = self._failed.get(record.name, (0.0, ""))
+    def _check_patience(self, record: TenantRecord, job: Job) -> None:
+        failed_at, why = self._failed.get(job.path, (0.0, ""))
         left = RETRY_SECONDS - (self._world.clock.monotonic() - failed_at)
         if why and left > 0:
             raise _waiting(_failure(record, why), left)
