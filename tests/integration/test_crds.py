@@ -28,7 +28,7 @@ from tenantry.api.kinds import ALL_KINDS
 
 ROOT = Path(__file__).resolve().parents[2]
 CRDS = str(ROOT / "crds")
-BOUNDS = {"TenantBackup": 3, "TenantRestore": 3}
+BOUNDS = {"TenantBackup": 3, "TenantRestore": 2}
 """How many bounds there are at least, where there are few."""
 ANN = {"kind": "User", "name": "ann"}
 

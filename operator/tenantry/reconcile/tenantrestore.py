@@ -102,6 +102,7 @@ class TenantRestoreReconciler:
             except AlreadyExistsError:
                 body = await self._world.management.get(ref)
             self._world.live.observe(body)
+            self._world.wake.wake(ref)  # the watch tells nothing new of what was observed already
         if (body["metadata"].get("labels") or {}).get(LABEL_RESTORE) != restore.metadata.uid:
             raise Terminal(
                 ConditionType.READY,
