@@ -13,7 +13,7 @@ from tests.controlplane.object_stores import MINISTACK, StoreServer
 from tests.integration.acting import manifest
 from tests.integration.backing import ROWS, Kept, backup, ended, fill, read, register
 from tests.integration.tenants import Whereabouts, Workbench, condition, wait_for
-from tests.integration.test_tenant_moving import connect, end_windows, refuses
+from tests.integration.test_tenant_moving import DAY, connect, end_windows, refuses
 
 from tenantry.api.names import ANNOTATION_UNDO_RESTORE
 from tenantry.api.resources import DEPLOYMENTS, TENANT_BACKUPS, TENANT_RESTORES, Ref
@@ -48,8 +48,8 @@ def where(workbench: Workbench, kept: Kept) -> Whereabouts:
     return made(workbench, kept)
 
 
-def made(workbench: Workbench, kept: Kept, *more: str) -> Whereabouts:
-    workbench.make(database=SHARED)
+def made(workbench: Workbench, kept: Kept, *more: str, **spec: Any) -> Whereabouts:
+    workbench.make(database=SHARED, **spec)
     found = workbench.whereabouts()
     fill(workbench, found, *more)
     workbench.apply(backup(workbench, "first", kept.name))
@@ -123,8 +123,9 @@ def nothing_is_left(workbench: Workbench, where: Whereabouts) -> None:
 
 
 def test_a_restore_saves_what_is_there_exchanges_the_data_and_is_undone_by_an_annotation(
-    workbench: Workbench, where: Whereabouts, kept: Kept
+    workbench: Workbench, kept: Kept
 ) -> None:
+    where = made(workbench, kept, plan=workbench.platform("TenantPlan", "kept", deletion=DAY))
     old = workbench.secret(where, "tenant-database")
     workbench.apply(restore(workbench, "back", safetyBackup=True))
     status = done(workbench, "back")
@@ -152,7 +153,7 @@ def test_a_restore_saves_what_is_there_exchanges_the_data_and_is_undone_by_an_an
     assert refuses(new)
     assert databases(workbench, where) == {where.database, f"{where.database}_e2"}, "what the undo left is kept too"
     end_windows(workbench, where, workbench.target, None, workbench.stage.postgres_18)
-    wait_for(lambda: databases(workbench, where) == {where.database}, "what was left is purged", PATIENCE)
+    wait_for(lambda: databases(workbench, where) == {where.database}, "what was left is purged", 3 * PATIENCE)
     assert "came later" in names(workbench, where)
 
 
