@@ -146,19 +146,23 @@ def switched(spec: TenantRecordSpec, now: str, purge_after: str) -> dict[str, An
     move = spec.move
     if move is None:
         return {}
+    restore = move.restore
+    returns_to = restore.returns_to if restore is not None else None
     left = FormerSide(
         epoch=spec.epoch,
         cluster=spec.cluster if move.cluster is not None else None,
         database=spec.database if move.database is not None else None,
         left_at=now,
         purge_after=purge_after,
+        restore=restore.uid if restore is not None and returns_to is None else None,
     )
+    stay = [side for side in spec.former if side.epoch != returns_to]
     change: dict[str, Any] = {"epoch": move.epoch, "move": {"phase": MovePhase.SWITCHED.value}}
     if move.cluster is not None:
         change["cluster"] = _plain(move.cluster)
     if move.database is not None:
         change["database"] = _plain(move.database)
-    return {**change, "former": [_plain(side) for side in (*spec.former, left)]}
+    return {**change, "former": [_plain(side) for side in (*stay, left)]}
 
 
 def rolled_back(spec: TenantRecordSpec, now: str, failed: str = "") -> dict[str, Any]:
@@ -171,7 +175,8 @@ def rolled_back(spec: TenantRecordSpec, now: str, failed: str = "") -> dict[str,
     if move is None:
         return {}
     change: dict[str, Any] = {"move": None}
-    if move.phase == MovePhase.SWITCHED:
+    goes_back = move.restore is not None and move.restore.returns_to is not None
+    if move.phase == MovePhase.SWITCHED or goes_back:  # what an undo goes back to was left, and is kept as that
         return change
     made = FormerSide(
         epoch=move.epoch,

@@ -98,7 +98,8 @@ class LeftSides:
         world, part = self._world, side_record(record, side)
         if side.state != RecordState.PURGING:
             if not self._is_due(side) or record.spec.move is not None:
-                await self._bring_to_rest(part, side)
+                if not _is_wanted_back(record, side):
+                    await self._bring_to_rest(part, side)
                 return record, self._until(side)
             await check_due(world, part)
             if (wait := self._slot()) is not None:
@@ -146,3 +147,9 @@ class LeftSides:
 def _plain(side: FormerSide) -> dict[str, Any]:
     plain: dict[str, Any] = side.model_dump(by_alias=True, mode="json", exclude_none=True)
     return plain
+
+
+def _is_wanted_back(record: TenantRecord, side: FormerSide) -> bool:
+    """Whether the undo of a restore is about to open it again."""
+    move = record.spec.move
+    return move is not None and move.restore is not None and move.restore.returns_to == side.epoch

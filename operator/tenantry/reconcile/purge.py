@@ -90,6 +90,7 @@ async def purge(world: World, record: TenantRecord) -> TenantRecord:
         Waiting: for what is still there, or can't be reached.
         KubeError: of the target.
     """
+    record = await world.farewells.see_to_it(record)
     if record.spec.state != RecordState.PURGING:
         record = await swap(world, record, {"state": RecordState.PURGING.value})
     gone: set[int] = set()

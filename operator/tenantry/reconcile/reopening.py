@@ -26,6 +26,7 @@ from tenantry.reconcile.database import SharedDatabase, check_server_identity, w
 from tenantry.reconcile.moving import Moving
 from tenantry.reconcile.placing import Placed, usable_target
 from tenantry.reconcile.report import Report
+from tenantry.reconcile.restoring import Restoring
 from tenantry.reconcile.terms import TermsOfTenants
 from tenantry.reconcile.workspace import find_workspace
 from tenantry.reconcile.world import World
@@ -49,6 +50,8 @@ class Having:
 
 Serve = Callable[[Tenant, Placed, Having, Report], Awaitable[None]]
 """One pass over all that a tenant has where it is placed; what came of it is put into the report."""
+StepsOf = Callable[[TenantRecord], Moving | Restoring]
+"""Who takes the steps of what a record has under way: a move, or a restore, which is a move of nothing but the data."""
 
 
 class Reopening:
@@ -56,14 +59,14 @@ class Reopening:
 
     Args:
         world: The world.
-        moving: All moves.
+        steps_of: Whose business the move of a record is.
         serve: The pass that opens the side.
         report: A new one about a Tenant, with nothing found out yet.
     """
 
-    def __init__(self, world: World, moving: Moving, serve: Serve, report: Callable[[Tenant], Report]) -> None:
+    def __init__(self, world: World, steps_of: StepsOf, serve: Serve, report: Callable[[Tenant], Report]) -> None:
         self._world = world
-        self._moving = moving
+        self._steps_of = steps_of
         self._serve = serve
         self._report = report
         self._terms = TermsOfTenants(world)
@@ -99,7 +102,7 @@ class Reopening:
         applied = _as_applied(tenant, record)
         placed = await self._standing(applied, record)
         having = Having(self._shared(placed), await _env(placed))
-        await self._moving.forget(record.name)  # nothing copies what is being opened
+        await self._steps_of(record).forget(record.name)  # nothing copies what is being opened
         report.placed(placed)
         await self._serve(applied, placed, having, report)
         database = report.outcomes[ConditionType.DATABASE_READY]
@@ -108,13 +111,13 @@ class Reopening:
         if record.spec.move is not None and record.spec.move.phase == MovePhase.SWITCHED:
             await self._arrive(tenant, placed, report)
         else:
-            await self._moving.take_back(tenant, placed, report, why)
+            await self._steps_of(record).take_back(tenant, placed, report, why)
 
     async def _arrive(self, tenant: Tenant, placed: Placed, report: Report) -> None:
         """After the switch nothing is taken back: the new side is the one that is opened."""
         told = "it is being opened on the new side"
         report.outcomes[ConditionType.MOVE_PROGRESSING] = Outcome(True, Reason.MOVE_SWITCHED, told)
-        await self._moving.finish(tenant, placed, report)
+        await self._steps_of(placed.record).finish(tenant, placed, report)
         if ConditionType.MOVE_PROGRESSING in report.outcomes:
             unready = (outcome.message for outcome in report.outcomes.values() if outcome.status is not True)
             raise Waiting(ConditionType.PLACED, Reason.MOVE_SWITCHED, next(unready, told))

@@ -11,11 +11,13 @@ from tenantry.api.conditions import ConditionType, Reason
 from tenantry.api.names import TENANT_FINALIZER
 from tenantry.api.resources import TENANT_RECORDS, Ref
 from tenantry.api.tenant import Tenant
+from tenantry.api.tenantrecord import TenantRecord
 from tenantry.decide.conditions import GOOD, PENDING, Outcome
 from tenantry.decide.halt import Halt, Terminal, Waiting
 from tenantry.decide.rollout import Health
 from tenantry.ports.kube import ConflictError, KubeError
 from tenantry.reconcile.applied import Hold, hold_of, note_applied, note_suspended, own_record
+from tenantry.reconcile.backuphealth import look_after_backups
 from tenantry.reconcile.build import Build
 from tenantry.reconcile.contention import LACKS_ROOM, ROOM, hosts_on
 from tenantry.reconcile.database import SharedDatabase, pinned_database
@@ -24,10 +26,12 @@ from tenantry.reconcile.holding import expiry_of
 from tenantry.reconcile.ingress import IngressReadiness
 from tenantry.reconcile.memory import Memory
 from tenantry.reconcile.moving import Moving
+from tenantry.reconcile.openstores import BackupKit
 from tenantry.reconcile.placing import Placed, Placing
 from tenantry.reconcile.preview import preview
 from tenantry.reconcile.reopening import Having, Reopening
 from tenantry.reconcile.report import Report
+from tenantry.reconcile.restoring import Restoring
 from tenantry.reconcile.result import Result
 from tenantry.reconcile.serving import blueprint_of, claim_hosts, host_claims
 from tenantry.reconcile.workspace import Workspace, find_workspace
@@ -64,12 +68,14 @@ class Verified:
 class TenantReconciler:
     """Reconciles Tenants."""
 
-    def __init__(self, world: World, memory: Memory) -> None:
+    def __init__(self, world: World, memory: Memory, kit: BackupKit) -> None:
         self._world = world
+        self._kit = kit
         self._placing = Placing(world)
         self._moving = Moving(world)
+        self._restoring = Restoring(world, kit)
         self._memory = memory
-        self._reopening = Reopening(world, self._moving, self._open, self._unknown)
+        self._reopening = Reopening(world, self._steps, self._open, self._unknown)
         self._deletion = Deletion(world, memory, self._reopening)
         self._ingress = IngressReadiness(world.clock)
         self._verified: dict[str, Verified] = {}
@@ -78,6 +84,7 @@ class TenantReconciler:
         """One pass over one Tenant."""
         body = self._world.live.get(key)
         if body is None:
+            self._kit.schedules.forget(key)
             if (record := self._world.ledger.record_of(key)) is not None:
                 # It may have gone between its record and its finalizer, when nobody was there to see it go.
                 self._world.wake.wake(Ref(TENANT_RECORDS, "", record))
@@ -91,6 +98,8 @@ class TenantReconciler:
             self._judge(key, revision, Health.IDLE)
             self._verified.pop(record, None)
             await self._moving.forget(record)
+            await self._restoring.forget(record)
+            self._kit.schedules.forget(key)
             return await self._deletion.reconcile(hold.applied if hold and hold.applied else tenant)
         return await self._look_after(tenant, hold, revision)
 
@@ -162,7 +171,7 @@ class TenantReconciler:
         """Put into the report what the held spec would do."""
 
         async def attempt(world: World, wanted: Tenant, rehearsed: Report) -> None:
-            await TenantReconciler(world, self._memory).attempt(wanted, rehearsed)
+            await TenantReconciler(world, self._memory, self._kit).attempt(wanted, rehearsed)
 
         found = None
         if hold.held:
@@ -185,9 +194,11 @@ class TenantReconciler:
             await self._add_finalizer(tenant)
         await report.write_first()
         placed = replace(placed, record=await note_applied(world, tenant, placed.record))
+        look_after_backups(world, self._kit, tenant, placed, report)
         # A rehearsal says that a move would begin; one that is under way is none of its business.
         moving = not world.rehearsal or placed.record.spec.move is None
-        here = await self._moving.advance(tenant, workspace, placed, report) if moving else placed
+        steps = self._steps(placed.record)
+        here = await steps.advance(tenant, workspace, placed, report) if moving else placed
         if here is not placed:
             self._verified.pop(placed.record.name, None)  # it was at rest, whatever was seen of it before
         if here is None:
@@ -195,7 +206,7 @@ class TenantReconciler:
         placed = here
         await self._serve(tenant, placed, self._database(placed, workspace.labels), report)
         if moving:
-            await self._moving.finish(tenant, placed, report)
+            await self._steps(placed.record).finish(tenant, placed, report)
 
     async def _place(self, tenant: Tenant, workspace: Workspace) -> Placed:
         """Where it is to be; what is refused now takes nothing from a tenant that was stopped for a move."""
@@ -250,6 +261,11 @@ class TenantReconciler:
                 world.contention.freed(hosts_on(placed.cluster.name), world.wake.wake)
         trouble = released if hosts.outcome.status is True else hosts.outcome
         report.outcomes[ConditionType.INGRESS_READY] = await self._ingress.outcome(placed.target, blueprint, trouble)
+
+    def _steps(self, record: TenantRecord) -> Moving | Restoring:
+        """Who sees to it that a tenant gets from one place, or database, to another."""
+        move = record.spec.move
+        return self._restoring if move is not None and move.restore is not None else self._moving
 
     def _database(self, placed: Placed, labels: dict[str, str]) -> tuple[SharedDatabase | None, Halt | None]:
         if placed.record.spec.database.mode != "Shared":
