@@ -47,8 +47,11 @@ class FinalBackups:
         # Of this deletion: one that was undone, and its tenant lived on, may have had a last backup, too.
         run = run_id(record.metadata.creation_timestamp, f"{record.metadata.uid}/{record.spec.deleted_at}")
         done = record.spec.final_backup.endswith(f"/{run}")
-        if done or not record.spec.deletion.final_backup or record.spec.database.mode != "Shared":
+        if done or not record.spec.deletion.final_backup or record.spec.database.mode not in ("Shared", "Dedicated"):
             return record
+        if record.spec.database.mode == "Dedicated":  # it goes with its namespace
+            told = "of a database of mode Dedicated no final backup can be made yet, so it is not destroyed"
+            raise _waiting(f"{told}: save it by hand; {_way_out(record)}", RETRY_SECONDS)
         # At rest before it is read: nothing can be written any more that would not be in it.
         await park_database(self._world, record)
         server, wanted = ready_server(self._world, record), wanted_of(record)

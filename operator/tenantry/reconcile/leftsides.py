@@ -14,8 +14,10 @@ from tenantry.decide.deletion import parse_time
 from tenantry.decide.halt import Halt, Waiting
 from tenantry.decide.move import left_behind
 from tenantry.ports.kube import ConflictError, KubeError
+from tenantry.ports.postgres import DatabaseError
 from tenantry.reconcile.contention import ROOM
-from tenantry.reconcile.parking import park_database
+from tenantry.reconcile.database import READY, UnknownSideError, is_own, refused
+from tenantry.reconcile.parking import park_database, ready_server, wanted_of
 from tenantry.reconcile.placing import usable_target
 from tenantry.reconcile.purge import check_due, of_side, purge_side, side_record
 from tenantry.reconcile.quiescence import quiesce_namespace
@@ -99,6 +101,7 @@ class LeftSides:
         if side.state != RecordState.PURGING:
             if not self._is_due(side) or record.spec.move is not None:
                 if not _is_wanted_back(record, side):
+                    await self._check_shut(part)
                     await self._bring_to_rest(part, side)
                 return record, self._until(side)
             await check_due(world, part)
@@ -107,11 +110,31 @@ class LeftSides:
             going = side.model_copy(update={"state": RecordState.PURGING})
             record = await self._replace(record, side, going)
             side = going
+        await self._check_shut(part)
         await purge_side(world, record, side)
         logger.info("purged: what %s has left in epoch %d is gone", record.identity.tenant_id, side.epoch)
         record = await self._replace(record, side, None)
         world.contention.freed(ROOM, world.wake.wake)
         return record, None
+
+    async def _check_shut(self, part: TenantRecord) -> None:
+        """That nobody lives there: what was left is parked before it is left, and what is taken back was never open.
+
+        Raises:
+            UnknownSideError: its database is open. The record is from before a move, a restore, or its undo.
+            Waiting: it can't be told.
+        """
+        pinned = part.spec.database
+        if pinned.mode != "Shared":
+            return
+        server, wanted = ready_server(self._world, part), wanted_of(part)
+        try:
+            state = await server.admin.inspect(wanted)
+        except DatabaseError as error:
+            raise refused(error) from error
+        claim = state.claim
+        if state.exists and claim is not None and claim.state == READY and is_own(claim, wanted):
+            raise UnknownSideError(f"DatabaseServer {pinned.server!r} has {pinned.name!r} open", part.name)
 
     async def _bring_to_rest(self, part: TenantRecord, side: FormerSide) -> None:
         """It was stopped before the switch; now it also says until when it is kept."""

@@ -23,8 +23,9 @@ from tenantry.decide.move import Destination, Step
 from tenantry.decide.placement import means, place
 from tenantry.ports.kube import ConflictError, KubeError
 from tenantry.ports.servers import Copied
-from tenantry.reconcile.arriving import Arrival, UnknownSideError, pin_cluster, pin_server
+from tenantry.reconcile.arriving import Arrival, pin_cluster, pin_server
 from tenantry.reconcile.copies import AT_ONCE, Copies, Failed, copies_of_others
+from tenantry.reconcile.database import UnknownSideError
 from tenantry.reconcile.exclusive import wants_own
 from tenantry.reconcile.leaving import seconds_since, stop_old_side
 from tenantry.reconcile.parking import ready_server, wanted_of
@@ -239,7 +240,8 @@ class Moving:
                 True, Reason.MOVE_PREPARING, told, retry_after=COPY_RETRY
             )
             return placed
-        change = {"phase": MovePhase.STOPPING.value, "writeStoppedAt": self._moment()}
+        stopped_at = self._world.clock.now().isoformat(timespec="milliseconds")
+        change = {"phase": MovePhase.STOPPING.value, "writeStoppedAt": stopped_at}
         record = await swap(self._world, placed.record, {"move": change})
         self._tell(tenant, Reason.MOVE_STOPPING, "the new side is there: the old one is stopped")
         return await self._stop(tenant, replace(placed, record=record), report, arrival)
@@ -364,9 +366,6 @@ class Moving:
         about = self._world.live.get(tenant.ref)
         if about is not None:
             self._world.events.emit(about, warning=warning, reason=reason, message=message)
-
-    def _moment(self) -> str:
-        return self._world.clock.now().isoformat(timespec="milliseconds")
 
 
 def _move_of(placed: Placed) -> Move:

@@ -17,11 +17,12 @@ from tenantry.decide.restore import Destination, Origin, check
 from tenantry.desired.manifest import Manifest, ManifestError
 from tenantry.ports.backup import ObjectMissingError, StoreError
 from tenantry.ports.postgres import DatabaseError
+from tenantry.reconcile.arriving import check_unused
 from tenantry.reconcile.backing_up import read_manifest
 from tenantry.reconcile.backupobject import path_of
 from tenantry.reconcile.database import check_server_identity
 from tenantry.reconcile.openstores import BackupKit, OpenStore, choose_store
-from tenantry.reconcile.parking import ready_server
+from tenantry.reconcile.parking import ready_server, wanted_of
 from tenantry.reconcile.records import swap
 from tenantry.reconcile.workspace import Workspace, find_workspace
 from tenantry.reconcile.world import World
@@ -96,13 +97,18 @@ class Restorable:
         """Write down what is to be restored, before anything is made for it.
 
         Raises:
-            Waiting: something else is under way with the tenant.
+            Waiting: something else is under way with the tenant; UnknownSideError, if the record does not know where
+                it lives.
             ConflictError: somebody else wrote.
         """
         record = wanted.record
         self._check_free(record, restore)
         epoch = next_epoch(record.spec)
         database = replace(record.identity, epoch=epoch).database
+        # Else what comes to nothing would be taken back: the database that the tenant lives in.
+        await check_unused(
+            ready_server(self._world, record), replace(wanted_of(record), database=database), record.name
+        )
         pinned = PinnedDatabase(
             mode="Shared", server=record.spec.database.server, id=record.spec.database.id, name=database
         )
@@ -165,6 +171,15 @@ class Restorable:
                 ConditionType.READY,
                 Reason.TENANT_NOT_FOUND,
                 f"spec.tenantRef: Tenant {restore.tenant.name!r} is not there, was not placed yet, or is being deleted",
+                retry_after=10.0,
+            )
+        body = self._world.live.get(restore.tenant) or {}
+        if (body.get("spec") or {}).get("suspend"):
+            raise Waiting(
+                ConditionType.READY,
+                Reason.SUSPENDED,
+                f"spec.tenantRef: Tenant {restore.tenant.name!r} is left as it is, for its spec.suspend is true: set "
+                "it to false",
                 retry_after=10.0,
             )
         if record.spec.database.mode != "Shared":
