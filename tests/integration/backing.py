@@ -31,6 +31,8 @@ CONTENT = (
     "ALTER TABLE hidden FORCE ROW LEVEL SECURITY",
 )
 ROWS = 1005
+PATIENCE = 120.0
+"""Seconds; what is waited for takes some of them on a quiet machine."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +107,7 @@ def register(
     kept, bodies = keep_in(place, workbench.prefix, encrypted=encrypted, readable=readable)
     workbench.apply(*bodies[:-1])
     workbench.register(bodies[-1])
-    workbench.kubectl("wait", "--for=condition=Ready", "--timeout=30s", f"bks/{kept.name}")
+    workbench.kubectl("wait", "--for=condition=Ready", "--timeout=90s", f"bks/{kept.name}")
     return kept
 
 
@@ -130,7 +132,7 @@ def read(workbench: Workbench, name: str) -> Json:
     return answer.body if answer.status == 200 else {}
 
 
-def ended(workbench: Workbench, name: str, phase: str, reason: str, *, seconds: float = 60.0) -> Json:
+def ended(workbench: Workbench, name: str, phase: str, reason: str, *, seconds: float = PATIENCE) -> Json:
     """A TenantBackup once it has ended.
 
     Raises:
@@ -153,7 +155,7 @@ def waits(workbench: Workbench, name: str, reason: str) -> Json:
         body = read(workbench, name)
         return body if condition(body).get("reason") == reason else None
 
-    body = wait_for(told, lambda: f"{name} is {reason}: {read(workbench, name).get('status')}")
+    body = wait_for(told, lambda: f"{name} is {reason}: {read(workbench, name).get('status')}", PATIENCE)
     assert body["status"]["phase"] == "Pending"
     return body
 

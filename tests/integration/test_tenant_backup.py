@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from tests.controlplane.object_stores import MINISTACK, RCLONE, StoreServer
 from tests.controlplane.postgres_binaries import wheel_binaries
-from tests.integration.backing import ROWS, Kept, backup, ended, fill, path_of, read, register, waits
+from tests.integration.backing import PATIENCE, ROWS, Kept, backup, ended, fill, path_of, read, register, waits
 from tests.integration.tenants import Whereabouts, Workbench, condition, wait_for
 from tests.scene.stage import SERVER_15
 
@@ -21,6 +21,8 @@ from tenantry.api.resources import NAMESPACES, TENANT_BACKUPS, Ref
 
 Json = dict[str, Any]
 SHARED = {"mode": "Shared"}
+
+pytestmark = pytest.mark.timeout(400)
 
 
 @pytest.fixture(scope="module")
@@ -114,7 +116,7 @@ def test_another_workspace_can_neither_use_the_store_nor_name_the_tenant(
     body["metadata"]["namespace"] = other
     workbench.apply(body)
     ref = Ref(TENANT_BACKUPS, other, "theirs")
-    wait_for(lambda: condition(workbench.management.get(ref.path).body), "it was looked at")
+    wait_for(lambda: condition(workbench.management.get(ref.path).body), "it was looked at", PATIENCE)
     assert asyncio.run(kept.keys()) == set()
 
 
@@ -141,7 +143,7 @@ def test_deleting_a_backup_deletes_what_is_in_the_store_only_where_that_is_its_p
         name: ended(workbench, name, "Completed", "BackupCompleted")["status"]["objectKey"]
         for name in ("goes", "stays")
     }
-    workbench.kubectl("delete", "tnb", "goes", "stays", "--timeout=30s")
+    workbench.kubectl("delete", "tnb", "goes", "stays", "--timeout=90s")
     left = asyncio.run(kept.keys())
     assert {key.rpartition("/")[0] for key in left} == {paths["stays"]}
     asyncio.run(kept.manifest(paths["stays"]))
@@ -156,7 +158,7 @@ def test_a_forged_status_leads_to_nobody_elses_backup(workbench: Workbench, wher
     path = Ref(TENANT_BACKUPS, workbench.workspace, "mine").path
     answer = workbench.management.patch(f"{path}/status", {"status": {"objectKey": victim}}, dry=False)
     assert answer.status == 200, answer.message
-    workbench.kubectl("delete", "tnb", "mine", "--timeout=30s")
+    workbench.kubectl("delete", "tnb", "mine", "--timeout=90s")
     asyncio.run(kept.manifest(victim))
 
 
@@ -166,7 +168,7 @@ def test_backups_outlive_their_workspace_whatever_their_policy(
     workbench.apply(backup(workbench, "first", kept.name, deletionPolicy="Delete"))
     path = ended(workbench, "first", "Completed", "BackupCompleted")["status"]["objectKey"]
     workbench.management.delete(NAMESPACES.path(name=workbench.workspace), dry=False)
-    wait_for(lambda: not read(workbench, "first"), "the TenantBackup is gone")
+    wait_for(lambda: not read(workbench, "first"), "the TenantBackup is gone", PATIENCE)
     asyncio.run(kept.manifest(path))
 
 
@@ -181,7 +183,7 @@ def test_a_backup_whose_time_is_over_goes_but_never_the_last_good_one(
     workbench.apply(backup(workbench, "newer", kept.name, ttl="1s", deletionPolicy="Delete"))
     last = ended(workbench, "newer", "Completed", "BackupCompleted")["status"]["objectKey"]
     workbench.kubectl("annotate", "tnb", "older", "--overwrite", "tenantry.io/requestedAt=2")
-    wait_for(lambda: not read(workbench, "older"), "the older one is gone")
+    wait_for(lambda: not read(workbench, "older"), "the older one is gone", PATIENCE)
     assert {key.rpartition("/")[0] for key in asyncio.run(kept.keys())} == {last}
 
 
@@ -200,7 +202,7 @@ def test_a_store_that_can_not_be_used_says_which_field_is_wrong(
             found = condition(workbench.management.get(path).body)
             return found if found.get("reason") == reason else None
 
-        return str(wait_for(ready, f"{kept.name} is {reason}")["message"])
+        return str(wait_for(ready, f"{kept.name} is {reason}", PATIENCE)["message"])
 
     def credentials(**values: str) -> None:
         body = {

@@ -24,8 +24,8 @@ from tests.scene.lab import Lab, all_ready, conditions_text, make_lab, tenant_bo
 
 Json = dict[str, Any]
 WORKSPACE = "shop"
-FAILED_SECONDS = 60.0
-"""From the death of whoever works to Failed."""
+FAILED_SECONDS = 150.0
+"""From the death of whoever works to Failed: a minute, on a machine that has nothing else to do."""
 
 
 class Scene:
@@ -78,7 +78,7 @@ class Scene:
                             return True
             return False
 
-        wait_until(there, 30, "pg_dump runs")
+        wait_until(there, 120, "pg_dump runs")
         return found[0]
 
     def keys(self) -> set[str]:
@@ -105,7 +105,7 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
         stack.callback(lab.operator.stop)
         lab.operator.start()
         apply(management.access, tenant_body("acme", WORKSPACE, database={"mode": "Shared"}))
-        wait_until(all_ready(lab, 1), 60, lambda: conditions_text(lab))
+        wait_until(all_ready(lab, 1), 120, lambda: conditions_text(lab))
         with psycopg.connect(postgres.access.superuser_dsn()) as session:
             (database,) = (
                 session.execute("SELECT datname FROM pg_database WHERE datname ~ '^tenantry_'").fetchone() or ()
@@ -116,7 +116,7 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
         yield Scene(lab, store, kept)
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 def test_a_dump_that_is_killed_is_a_failed_backup_of_which_nothing_is_left(scene: Scene) -> None:
     name = scene.begin()
     process = scene.dump()
@@ -127,26 +127,26 @@ def test_a_dump_that_is_killed_is_a_failed_backup_of_which_nothing_is_left(scene
     assert (scene.keys(), scene.store.open_uploads(), scene.roles()) == (set(), 0, [])
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 def test_a_backup_of_an_operator_that_is_killed_fails_when_it_is_back_and_the_next_one_works(scene: Scene) -> None:
     name = scene.begin()
     process = scene.dump()
     scene.wait(name, "Running")
     scene.lab.operator.kill()
     process.resume()  # as it was: it finds that nobody reads what it writes
-    process.wait(30)
+    process.wait(120)
     scene.lab.operator.start()
     status = scene.wait(name, "Failed", "Completed")
     assert status["phase"] == "Failed"
     assert status["conditions"][0]["reason"] == "BackupInterrupted"
-    wait_until(lambda: scene.roles() == [], 10, "the role of the dump is gone")
+    wait_until(lambda: scene.roles() == [], 120, "the role of the dump is gone")
     assert (scene.keys(), scene.store.open_uploads()) == (set(), 0)
     following = scene.wait(scene.begin(), "Completed", "Failed")
     assert following["phase"] == "Completed"
     asyncio.run(scene.kept.manifest(following["objectKey"]))
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 def test_an_operator_that_is_killed_at_any_moment_never_leaves_a_false_or_an_endless_backup(scene: Scene) -> None:
     before = scene.keys()
     seed = random.SystemRandom().randrange(10**6)
@@ -167,7 +167,7 @@ def test_an_operator_that_is_killed_at_any_moment_never_leaves_a_false_or_an_end
     assert scene.store.open_uploads() == 0
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 def test_a_store_that_goes_away_during_a_backup_is_a_failed_backup(scene: Scene) -> None:
     name = scene.begin()
     process = scene.dump()

@@ -11,7 +11,7 @@ import psycopg
 import pytest
 from tests.controlplane.object_stores import MINISTACK, StoreServer
 from tests.integration.acting import manifest
-from tests.integration.backing import ROWS, Kept, backup, ended, fill, read, register
+from tests.integration.backing import PATIENCE, ROWS, Kept, backup, ended, fill, read, register
 from tests.integration.tenants import Whereabouts, Workbench, condition, wait_for
 from tests.integration.test_tenant_moving import DAY, connect, end_windows, refuses
 
@@ -21,9 +21,8 @@ from tenantry.api.resources import DEPLOYMENTS, TENANT_BACKUPS, TENANT_RESTORES,
 Json = dict[str, Any]
 SHARED = {"mode": "Shared"}
 LATER = "INSERT INTO customers (name) VALUES ('came later')"
-PATIENCE = 60.0
 
-pytestmark = pytest.mark.timeout(200)
+pytestmark = pytest.mark.timeout(500)
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +86,7 @@ def is_at(workbench: Workbench, name: str, phase: str, reason: str) -> Json:
 
 def done(workbench: Workbench, name: str) -> Json:
     status: Json = is_at(workbench, name, "Completed", "RestoreCompleted")["status"]
-    workbench.ready()
+    workbench.ready(seconds=PATIENCE)
     return status
 
 
@@ -114,12 +113,13 @@ def fingerprint(workbench: Workbench, database: str) -> list[tuple[Any, ...]]:
 
 
 def nothing_is_left(workbench: Workbench, where: Whereabouts) -> None:
-    wait_for(
-        lambda: databases(workbench, where) == {where.database}, lambda: str(databases(workbench, where)), PATIENCE
-    )
-    claims = workbench.database_traces(where)
-    assert not [name for name in claims if "_e2" in name], "neither databases nor roles"
+    def traces() -> set[str]:
+        """Databases and roles, which go after them."""
+        return {name for name in workbench.database_traces(where) if "_e2" in name}
+
+    wait_for(lambda: not traces(), lambda: str(traces()), PATIENCE)
     wait_for(lambda: not workbench.record(where)["spec"].get("former"), "the record has nothing of it", PATIENCE)
+    assert databases(workbench, where) == {where.database}
 
 
 def test_a_restore_saves_what_is_there_exchanges_the_data_and_is_undone_by_an_annotation(
@@ -132,7 +132,7 @@ def test_a_restore_saves_what_is_there_exchanges_the_data_and_is_undone_by_an_an
     saved = read(workbench, status["safetyBackup"])
     assert (saved["status"]["phase"], saved["status"]["rows"]) == ("Completed", ROWS + 1)
     assert (status["rows"], status["tables"], status["database"]) == (ROWS, 2, f"{where.database}_e2")
-    assert status["writeStopMilliseconds"] < 5000
+    assert status["writeStopMilliseconds"] < 30_000, "a moment, and not as long as the restore"
     assert "came later" not in names(workbench, where)
     assert len(names(workbench, where)) == 1000
     assert refuses(old), "the former credentials and database are locked"
@@ -147,7 +147,7 @@ def test_a_restore_saves_what_is_there_exchanges_the_data_and_is_undone_by_an_an
     assert uid in told
     workbench.kubectl("annotate", "--overwrite", "tnr", "back", f"{ANNOTATION_UNDO_RESTORE}={uid}")
     is_at(workbench, "back", "Undone", "RestoreUndone")
-    workbench.ready()
+    workbench.ready(seconds=PATIENCE)
     assert "came later" in names(workbench, where)
     assert "after the restore" not in names(workbench, where)
     assert refuses(new)
@@ -181,7 +181,7 @@ def test_a_backup_is_cloned_into_another_tenant_of_the_workspace_and_into_none_o
     there = workbench.whereabouts("beta")
     workbench.apply(restore(workbench, "clone", tenant="beta"))
     is_at(workbench, "clone", "Completed", "RestoreCompleted")
-    workbench.ready("beta")
+    workbench.ready("beta", seconds=PATIENCE)
     assert len(names(workbench, there)) == 1000
     assert "came later" in names(workbench, where), "the one that it was taken of is as it was"
     other = workbench.make_workspace(f"{workbench.prefix}-other")
@@ -236,7 +236,7 @@ def test_what_was_changed_in_the_store_is_never_restored_and_the_live_data_is_by
     assert fingerprint(workbench, where.database) == before
     assert not refuses(old), "the live database was never locked for good"
     assert workbench.secret(where, "tenant-database") == old
-    workbench.ready()
+    workbench.ready(seconds=PATIENCE)
 
 
 def test_code_in_a_backup_runs_as_the_tenants_own_login_and_never_as_the_operator(
@@ -286,7 +286,7 @@ def test_a_restore_that_is_deleted_before_its_end_is_taken_back(workbench: Workb
     nothing_is_left(workbench, where)
     assert fingerprint(workbench, where.database) == before
     wait_for(lambda: not read(workbench, "first"), "now its backup goes", PATIENCE)
-    workbench.ready()
+    workbench.ready(seconds=PATIENCE)
 
 
 def test_a_restore_goes_only_forward_waits_for_its_time_and_its_spec_stays(
