@@ -208,7 +208,7 @@ async def test_wrong_credentials_are_told_from_a_store_that_does_not_answer(plac
         await ObstoreStores().open(elsewhere).put("x", b"y")
 
 
-async def test_a_store_that_refuses_or_hangs_is_given_up_in_time() -> None:
+async def test_a_store_that_refuses_is_given_up_in_time_and_used_again_when_it_is_back() -> None:
     with StoreServer(RCLONE) as server:
         access = server.access
         location = StoreLocation(f"s3://{access.bucket}", endpoint=access.endpoint, credentials=access.credentials)
@@ -216,7 +216,7 @@ async def test_a_store_that_refuses_or_hangs_is_given_up_in_time() -> None:
         began = time.monotonic()
         with pytest.raises(StoreUnreachableError):
             await ObstoreStores().open(location).put("x", b"y")
-        assert time.monotonic() - began < 60
+        assert time.monotonic() - began < 150
         server.start_server()
         await ObstoreStores().open(location).put("x", b"y")
 
