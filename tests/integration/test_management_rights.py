@@ -25,6 +25,7 @@ from tests.integration.acting import (
 
 from tenantry.api.names import OPERATOR_SERVICE_ACCOUNT, SYSTEM_NAMESPACE
 from tenantry.api.resources import (
+    BACKUP_STORES,
     CLUSTERS,
     CONFIG_MAPS,
     CONTROLLER_REVISIONS,
@@ -35,8 +36,10 @@ from tenantry.api.resources import (
     ROLE_BINDINGS,
     SECRETS,
     SERVICE_ACCOUNTS,
+    TENANT_BACKUPS,
     TENANT_PLANS,
     TENANT_RECORDS,
+    TENANT_RESTORES,
     TENANTS,
     Resource,
 )
@@ -95,9 +98,21 @@ ALLOWED = (
     ("operator", f"{READ} patch update", CLUSTERS, "", ""),
     ("operator", f"{READ} patch update", DATABASE_SERVERS, "", ""),
     ("operator", f"{READ} patch update", TENANT_PLANS, "", ""),
+    ("operator", f"{READ} patch update", BACKUP_STORES, "", ""),
+    ("operator", ALL, TENANT_BACKUPS, "", ""),
+    ("operator", READ, TENANT_RESTORES, "", ""),
+    ("operator", "patch update", TENANT_RESTORES, "", "status"),
     *(
         ("operator", verbs, resource, "", subresource)
-        for resource in (TENANTS, TENANT_RECORDS, CLUSTERS, DATABASE_SERVERS, TENANT_PLANS)
+        for resource in (
+            TENANTS,
+            TENANT_RECORDS,
+            CLUSTERS,
+            DATABASE_SERVERS,
+            TENANT_PLANS,
+            BACKUP_STORES,
+            TENANT_BACKUPS,
+        )
         for verbs, subresource in (("patch update", "status"), ("update", "finalizers"))
     ),
     ("operator", READ, NAMESPACES, "", ""),
@@ -109,8 +124,12 @@ ALLOWED = (
     ("operator", "get list create patch update delete", LEASES, SYSTEM, ""),
     ("operator", f"{READ} create patch delete", CONTROLLER_REVISIONS, SYSTEM, ""),
     ("admin", ALL, TENANTS, WORKSPACE, ""),
+    ("admin", ALL, TENANT_BACKUPS, WORKSPACE, ""),
+    ("admin", ALL, TENANT_RESTORES, WORKSPACE, ""),
     ("admin", READ, EVENTS, WORKSPACE, ""),
     ("viewer", READ, TENANTS, WORKSPACE, ""),
+    ("viewer", READ, TENANT_BACKUPS, WORKSPACE, ""),
+    ("viewer", READ, TENANT_RESTORES, WORKSPACE, ""),
 )
 
 REFUSED = (
@@ -118,6 +137,8 @@ REFUSED = (
     ("operator", "create delete", CLUSTERS, "", ""),
     ("operator", "create delete", DATABASE_SERVERS, "", ""),
     ("operator", "create delete", TENANT_PLANS, "", ""),
+    ("operator", "create delete", BACKUP_STORES, "", ""),
+    ("operator", "create patch update delete", TENANT_RESTORES, "", ""),
     ("operator", "create patch update delete", SECRETS, SYSTEM, ""),
     ("operator", "create patch update delete", SECRETS, WORKSPACE, ""),
     ("operator", "get create", CONFIG_MAPS, WORKSPACE, ""),
@@ -132,12 +153,19 @@ REFUSED = (
     ("operator", "impersonate", SERVICE_ACCOUNTS, SYSTEM, ""),
     ("admin", "patch update", TENANTS, WORKSPACE, "status"),
     ("admin", "update", TENANTS, WORKSPACE, "finalizers"),
+    ("admin", "patch update", TENANT_BACKUPS, WORKSPACE, "status"),
+    ("admin", "patch update", TENANT_RESTORES, WORKSPACE, "status"),
+    ("admin", ALL, TENANT_BACKUPS, ELSEWHERE, ""),
+    ("admin", ALL, TENANT_RESTORES, ELSEWHERE, ""),
+    ("admin", ALL, BACKUP_STORES, "", ""),
     ("admin", ALL, TENANTS, ELSEWHERE, ""),
     ("admin", ALL, TENANT_RECORDS, "", ""),
     ("admin", ALL, CLUSTERS, "", ""),
     ("admin", "get list", SECRETS, WORKSPACE, ""),
     ("admin", "get list", SECRETS, SYSTEM, ""),
     ("viewer", "create patch update delete deletecollection", TENANTS, WORKSPACE, ""),
+    ("viewer", "create patch update delete deletecollection", TENANT_BACKUPS, WORKSPACE, ""),
+    ("viewer", "create patch update delete deletecollection", TENANT_RESTORES, WORKSPACE, ""),
 )
 Right = tuple[str, str, Resource, str, str]
 
