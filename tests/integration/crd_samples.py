@@ -29,6 +29,9 @@ MINIMAL: Final[dict[str, Json]] = {
     "TenantPlan": {},
     "Cluster": {"domain": "example.com"},
     "DatabaseServer": {"host": "db.example.com", "adminSecretRef": {"name": "admin"}, "sslMode": "disable"},
+    "BackupStore": {"url": "s3://backups", "signingSecretRef": {"name": "signing"}},
+    "TenantBackup": {"source": {"tenant": {"name": "acme"}}, "store": "s"},
+    "TenantRestore": {"backupRef": {"name": "b"}, "tenantRef": {"name": "acme"}},
     "TenantRecord": {
         "managementId": "m", "workspace": "w", "workspaceUid": "u", "tenant": "t", "tenantUid": "u",
         "cluster": {"name": "c", "id": "i", "namespace": "n"}, "database": {"mode": "None"},
@@ -85,6 +88,14 @@ CHOICES: Final[dict[str, Any]] = {
     "TenantRecord.spec.lastSpec": {"plan": "basic"},
     "Cluster.spec.ingress.tls.controllerDefault": _OMITTED,
     "DatabaseServer.spec.sslMode": "verify-full",
+    "BackupStore.spec.url": f"s3://backups/{'p' * 499}",
+    "BackupStore.spec.endpoint": "https://s3.example.com",
+    "BackupStore.spec.encryption.recipients[]": f"age1{'q' * 58}",
+    "TenantBackup.spec.verify": "Read",
+    "Tenant.spec.backup.schedule": f"{'1,' * 45}11 2 * * *",
+    "TenantPlan.spec.backup.schedule": f"{'1,' * 45}11 2 * * *",
+    "TenantRestore.spec.notBefore": "2026-12-24T03:00:00Z",
+    "TenantBackup.spec.ttl": f"{'0' * 30}1h",
     "*.spec.allowedWorkspaces.from": "Selector",
 }
 """What the largest spec says where the rules leave no choice; a path may start with `*` for any kind."""

@@ -20,6 +20,7 @@ from tests.scene.stage import PLAN, StageAccess, platform_manifest
 from tenantry.api.identity import TenantIdentity, host_claim_name, namespace_name
 from tenantry.api.names import ANNOTATION_REQUESTED_AT, LABEL_ENV_SECRET, LABEL_TENANT_HASH, SYSTEM_NAMESPACE
 from tenantry.api.resources import (
+    BACKUP_STORES,
     CLUSTERS,
     CONFIG_MAPS,
     DATABASE_SERVERS,
@@ -40,7 +41,12 @@ T = TypeVar("T")
 PATIENCE = 60.0
 """Seconds; what is waited for takes about one on a quiet machine."""
 POLL_SECONDS = 0.1
-KINDS = {"Cluster": CLUSTERS, "DatabaseServer": DATABASE_SERVERS, "TenantPlan": TENANT_PLANS}
+KINDS = {
+    "BackupStore": BACKUP_STORES,
+    "Cluster": CLUSTERS,
+    "DatabaseServer": DATABASE_SERVERS,
+    "TenantPlan": TENANT_PLANS,
+}
 NO_DATABASE: Json = {"mode": "None"}
 
 

@@ -42,7 +42,16 @@ Json = dict[str, Any]
 PATIENCE = 120.0
 """Seconds; what is waited for takes one or two on a quiet machine."""
 GUIDE = ROOT / "docs" / "guides" / "install-with-helm.md"
-OWN_KINDS = ("tenants", "tenantrecords", "clusters.tenantry.io", "databaseservers", "tenantplans")
+OWN_KINDS = (
+    "tenants",
+    "tenantrecords",
+    "clusters.tenantry.io",
+    "databaseservers",
+    "tenantplans",
+    "tenantbackups",
+    "tenantrestores",
+    "backupstores",
+)
 IN_NAMESPACES = "secrets,configmaps,services,networkpolicies,resourcequotas,limitranges,rolebindings,ingresses"
 
 

@@ -24,6 +24,7 @@ EITHER_PLACEMENT: Final = "name either a cluster, or a region and an environment
 SUBJECTS: Final = "subjects can't start with system: (Kubernetes' own users and groups); name the person or group"
 SELECTOR: Final = "selector must be set with from: Selector, and with nothing else"
 EITHER_TLS: Final = "set either clusterIssuer or controllerDefault: true"
+RECIPIENT: Final = f"age1{'q' * 58}"
 CA: Final = "caSecretRef must be set with sslMode verify-ca or verify-full"
 
 
@@ -59,7 +60,8 @@ def cases() -> Iterator[Case]:
     yield from cluster_cases()
     yield Case("DatabaseServer", "spec.caSecretRef", CA, {"sslMode": None}, {"sslMode": "require"})
     yield Case("DatabaseServer", "spec.caSecretRef", CA, {"sslMode": "verify-ca"}, {"caSecretRef": {"name": "ca"}})
-    for kind in ("TenantPlan", "Cluster", "DatabaseServer"):
+    yield from backup_cases()
+    for kind in ("TenantPlan", "Cluster", "DatabaseServer", "BackupStore"):
         labels = "spec.allowedWorkspaces.selector.matchLabels"
         selected = allowed(from_="Selector", selector={"matchLabels": {"a": "b"}})
         too_long = allowed(from_="Selector", selector={"matchLabels": {"k" * 318: "b"}})
@@ -67,6 +69,26 @@ def cases() -> Iterator[Case]:
         yield Case(kind, "spec.allowedWorkspaces.selector", SELECTOR, allowed(selector={}), allowed(from_="All"))
         yield Case(kind, "spec.allowedWorkspaces.selector", SELECTOR, allowed(from_="All", selector={}), allowed())
         yield Case(kind, labels, LABEL_KEY, too_long, selected)
+
+
+def backup_cases() -> Iterator[Case]:
+    def case(field: str, message: str, refused: Json, accepted: Json) -> Case:
+        return Case("BackupStore", f"spec.{field}", message, refused, accepted)
+
+    folder, bucket = {"url": "file:///backups"}, {"url": "gs://backups"}
+    compatible, key = {"endpoint": "https://s3.example.com"}, {"credentialsSecretRef": {"name": "c"}}
+    with_endpoint = "endpoint goes with s3:// and az:// only; leave it out"
+    yield case("endpoint", with_endpoint, {**bucket, **compatible}, compatible)
+    yield case("endpoint", with_endpoint, {**folder, **compatible}, {"url": "az://backups", **compatible})
+    with_region = "region goes with s3:// only; leave it out"
+    yield case("region", with_region, {**bucket, "region": "eu-1"}, {"region": "eu-1"})
+    no_credentials = "a folder has no credentials; leave credentialsSecretRef out"
+    yield case("credentialsSecretRef", no_credentials, {**folder, **key}, {**bucket, **key})
+    keys = "set recipients, or secretRef, or both"
+    yield case("encryption", keys, {"encryption": {}}, {"encryption": {"secretRef": {"name": "age"}}})
+    yield case("encryption", keys, {"encryption": {"recipients": []}}, {"encryption": {"recipients": [RECIPIENT]}})
+    restore = "verify: Restore is not supported yet: use Read"
+    yield Case("TenantBackup", "spec.verify", restore, {"verify": "Restore"}, {"verify": "Read"})
 
 
 def tenant_cases() -> Iterator[Case]:
@@ -82,7 +104,6 @@ def tenant_cases() -> Iterator[Case]:
     promised = {**tier2, **there, "database": {"mode": "Dedicated", "dedicated": DEDICATED}}
     yield case("database", own, {**tier2, **there, "database": {"mode": "Shared"}}, promised)
     yield case("database", own, {**tier2, **there}, promised)
-    yield case("backup", f"backup {LATER}", {"backup": {}}, {"backup": None})
     yield from proxy_cases()
     ttl = "ttl must be a duration from 1m to 8760h (a year)"
     yield case("ephemeral.ttl", ttl, {"ephemeral": {"ttl": "59s"}}, {"ephemeral": {"ttl": "1m"}})
@@ -103,8 +124,6 @@ def tenant_cases() -> Iterator[Case]:
     yield from dedicated_cases()
     year = "window can be at most 8760h (a year)"
     yield case("deletion.window", year, {"deletion": {"window": "8760h1s"}}, {"deletion": {"window": "8760h"}})
-    final = "finalBackup is not supported yet: use false"
-    yield case("deletion.finalBackup", final, {"deletion": {"finalBackup": True}}, {"deletion": {"finalBackup": False}})
     yield from rotation_cases()
 
 
@@ -187,7 +206,6 @@ def env_cases(kind: str) -> Iterator[Case]:
 
 
 def plan_cases() -> Iterator[Case]:
-    yield Case("TenantPlan", "spec.backup", f"backup {LATER}", {"backup": {}}, {"backup": None})
     yield from plan_deletion_cases()
     yield from env_cases("TenantPlan")
     cpu = {"requests.cpu": "1", "count/configmaps": 2}
@@ -210,7 +228,6 @@ def plan_deletion_cases() -> Iterator[Case]:
     longer = "minWindow can't be longer than maxWindow (720h where it is not given)"
     yield case("minWindow", longer, {"minWindow": "721h"}, {"minWindow": "720h"})
     yield case("minWindow", longer, {"minWindow": "2h", "maxWindow": "1h"}, {"minWindow": "1h", "maxWindow": "1h"})
-    yield case("finalBackup", "finalBackup is not supported yet: use false", {"finalBackup": True}, {})
 
 
 def cluster_cases() -> Iterator[Case]:
@@ -220,7 +237,6 @@ def cluster_cases() -> Iterator[Case]:
     yield case("type", "type: run is not supported yet: use standard", {"type": "run"}, {"type": "standard"})
     yield case("endpoints", f"endpoints {LATER}", {"endpoints": {"a": "b"}})
     yield case("endpoints", "each key must be at most 63 characters long", {"endpoints": {"k" * 64: "b"}})
-    yield case("backupStore", f"backupStore {LATER}", {"backupStore": "s"})
     template = {"domain": None, "hostTemplate": "{tenant}.{domain}", **ingress()}
     fixed = {"domain": None, "hostTemplate": "{tenant}.example.com", **ingress()}
     no_domain = "domain must be set with ingress where hostTemplate uses {domain}"
@@ -266,6 +282,14 @@ class Change:
         return f"{self.kind}.{self.field}"
 
 
+STORE_URL: Final = ("BackupStore", "spec.url", "url can't be changed: make another BackupStore")
+ONCE: Final = ("TenantBackup", "spec", "a backup can't be changed: make another TenantBackup")
+ONCE_RESTORED: Final = ("TenantRestore", "spec", "a restore can't be changed: make another TenantRestore")
+TESTED_ELSEWHERE: Final = {
+    ("TenantBackup", "status.phase", "a backup's phase only goes forward"),
+    ("TenantRestore", "status.phase", "a restore's phase only goes forward"),
+}
+"""In test_tenant_backup.py and test_tenant_restore.py: they are about statuses."""
 EPHEMERAL: Final = (
     "Tenant", "spec.ephemeral", "ephemeral can't be changed after creation: say it when you create the tenant",
 )  # fmt: skip
@@ -305,6 +329,11 @@ CHANGES: Final = (
     Change(*PROVIDER, stored=OWN, refused={"database": {"dedicated": {"provider": "CloudNativePG"}}}, accepted=LARGE),
     Change(*KUBECONFIG, stored=SECRET, refused={"kubeconfigSecretRef": None}, accepted=OTHER_SECRET),
     Change(*KUBECONFIG, stored={}, refused=SECRET, accepted={"unschedulable": True}),
+    Change(*STORE_URL, stored={}, refused={"url": "s3://others"}, accepted={"description": "new"}),
+    Change(*ONCE, stored={}, refused={"store": "other"}, accepted={}),
+    Change(*ONCE, stored={"ttl": "1h"}, refused={"ttl": None}, accepted={}),
+    Change(*ONCE_RESTORED, stored={}, refused={"tenantRef": {"name": "other"}}, accepted={}),
+    Change(*ONCE_RESTORED, stored={}, refused={"safetyBackup": False}, accepted={}),
 )  # fmt: skip
 
 
@@ -361,7 +390,7 @@ def test_what_is_said_at_creation_can_be_neither_changed_nor_removed_nor_added(
 def test_no_rule_of_any_kind_is_without_a_test() -> None:
     tested = {(case.kind, case.field, case.message) for case in ALL_CASES}
     tested |= {(change.kind, change.field, change.message) for change in CHANGES}
-    tested |= {("Tenant", "metadata.name", message) for message in NAMES}
+    tested |= {("Tenant", "metadata.name", message) for message in NAMES} | TESTED_ELSEWHERE
     there = {(name, *rule) for name, kind in KINDS.items() for rule in rules_of(root_schema(kind), "")}
     assert there == tested
 

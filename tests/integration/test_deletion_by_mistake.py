@@ -6,6 +6,7 @@ machine.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -114,6 +115,32 @@ def test_a_workspace_that_was_deleted_is_made_again_and_takes_over_its_tenants(l
         command(lab, "undelete", f"{shop.name}/{name}")
     shop.wait_ready(*FOUR)
     assert shop.stock(*FOUR) == had
+
+
+def test_a_tenant_that_a_move_has_stopped_serves_again_while_its_deletion_is_held(lab: Lab, shop: Shop) -> None:
+    had = shop.open("acme")
+    namespace = shop.record("acme")["cluster"]["namespace"]
+    lab.management.access.kubectl("delete", "namespace", shop.name, "--wait=false")
+    shop.wait_told(HELD, "itself is being deleted", "acme")
+    wait_until(
+        lambda: not found(lab.management.access, "secret", ENV_SECRET, "-n", shop.name), 30, "its Secret is gone"
+    )
+    # As a move leaves it that is Stopping: nothing answers, nobody gets in.
+    lab.target.access.kubectl("delete", "networkpolicies,ingresses", "--all", "-n", namespace)
+    move = {"phase": "Stopping", "epoch": 2, "destination": "pg-2", "startedAt": "2026-05-01T12:00:00Z"}
+    patch = json.dumps({"spec": {"move": move}})
+    record = shop.record_name("acme")
+    lab.management.access.kubectl("patch", "tenantrecord", record, "--type=merge", "-p", patch)
+    wait_until(lambda: "move" not in shop.record("acme"), 60, lambda: conditions_text(lab))
+    policies = lab.target.access.get("networkpolicies", "-n", namespace)["items"]
+    assert policies, "it was opened before the record said so"
+    shop.wait_told(HELD, "itself is being deleted", "acme")
+    assert shop.get("acme")["status"]["move"]["phase"] == "RolledBack"
+    assert shop.stock("acme") == had, "its environment, too, although the Secrets of its workspace are gone"
+    command(lab, "deletions", "abort", "--workspace", shop.name)
+    is_gone(lab, "namespace", shop.name)
+    assert shop.record("acme")["state"] == "Retained"
+    assert shop.stock("acme") == had
 
 
 def test_the_kind_that_was_deleted_is_installed_again_and_its_tenants_are_had_back(lab: Lab, shop: Shop) -> None:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 EXPECTED: Final[Mapping[str, Callable[[Example], None]]] = MappingProxyType(
     {
+        "backup": lives.a_tenant_gets_back_what_it_had_before,
         "cloudnativepg": sorts.a_tenants_database_has_a_replica,
         "dedicated-database": sorts.a_tenant_has_a_database_server_of_its_own,
         "deletion": lives.deleted_tenants_are_locked_for_their_windows_and_come_back_with_everything,

@@ -26,6 +26,7 @@ from tests.integration.acting import (
 
 from tenantry.api.names import OPERATOR_SERVICE_ACCOUNT, SYSTEM_NAMESPACE
 from tenantry.api.resources import (
+    BACKUP_STORES,
     CLUSTERS,
     CONFIG_MAPS,
     CONTROLLER_REVISIONS,
@@ -36,8 +37,10 @@ from tenantry.api.resources import (
     ROLE_BINDINGS,
     SECRETS,
     SERVICE_ACCOUNTS,
+    TENANT_BACKUPS,
     TENANT_PLANS,
     TENANT_RECORDS,
+    TENANT_RESTORES,
     TENANTS,
     Resource,
 )
@@ -48,6 +51,7 @@ if TYPE_CHECKING:
 FILE = Path(__file__).parents[2] / "deploy" / "management-rbac.yaml"
 CRDS = Resource("apiextensions.k8s.io", "v1", "CustomResourceDefinition", "customresourcedefinitions", namespaced=False)
 WORKSPACE, ELSEWHERE, SYSTEM = "{workspace}", "default", SYSTEM_NAMESPACE
+PLATFORM = (TENANT_RECORDS, CLUSTERS, DATABASE_SERVERS, TENANT_PLANS, BACKUP_STORES)
 READ, ALL = "get list watch", "get list watch create patch update delete"
 
 
@@ -115,9 +119,21 @@ ALLOWED = (
     ("operator", f"{READ} patch update", CLUSTERS, "", ""),
     ("operator", f"{READ} patch update", DATABASE_SERVERS, "", ""),
     ("operator", f"{READ} patch update", TENANT_PLANS, "", ""),
+    ("operator", f"{READ} patch update", BACKUP_STORES, "", ""),
+    ("operator", ALL, TENANT_BACKUPS, "", ""),
+    ("operator", READ, TENANT_RESTORES, "", ""),
+    ("operator", "patch update", TENANT_RESTORES, "", "status"),
     *(
         ("operator", verbs, resource, "", subresource)
-        for resource in (TENANTS, TENANT_RECORDS, CLUSTERS, DATABASE_SERVERS, TENANT_PLANS)
+        for resource in (
+            TENANTS,
+            TENANT_RECORDS,
+            CLUSTERS,
+            DATABASE_SERVERS,
+            TENANT_PLANS,
+            BACKUP_STORES,
+            TENANT_BACKUPS,
+        )
         for verbs, subresource in (("patch update", "status"), ("update", "finalizers"))
     ),
     ("operator", READ, NAMESPACES, "", ""),
@@ -129,12 +145,19 @@ ALLOWED = (
     ("operator", "get list create patch update delete", LEASES, SYSTEM, ""),
     ("operator", f"{READ} create patch delete", CONTROLLER_REVISIONS, SYSTEM, ""),
     ("admin", ALL, TENANTS, WORKSPACE, ""),
+    ("admin", ALL, TENANT_BACKUPS, WORKSPACE, ""),
+    ("admin", ALL, TENANT_RESTORES, WORKSPACE, ""),
     ("admin", READ, EVENTS, WORKSPACE, ""),
     ("editor", f"{READ} create patch update", TENANTS, WORKSPACE, ""),
     ("viewer", READ, TENANTS, WORKSPACE, ""),
     ("plain_admin", ALL, TENANTS, WORKSPACE, ""),
     ("plain_editor", f"{READ} create patch update", TENANTS, WORKSPACE, ""),
     ("plain_viewer", READ, TENANTS, WORKSPACE, ""),
+    *((who, f"{READ} create patch update", TENANT_BACKUPS, WORKSPACE, "") for who in ("editor", "plain_editor")),
+    *((who, READ, TENANT_RESTORES, WORKSPACE, "") for who in ("editor", "plain_editor", "plain_viewer")),
+    *(("plain_admin", ALL, resource, WORKSPACE, "") for resource in (TENANT_BACKUPS, TENANT_RESTORES)),
+    ("viewer", READ, TENANT_BACKUPS, WORKSPACE, ""),
+    ("viewer", READ, TENANT_RESTORES, WORKSPACE, ""),
 )
 
 REFUSED = (
@@ -142,6 +165,8 @@ REFUSED = (
     ("operator", "create delete", CLUSTERS, "", ""),
     ("operator", "create delete", DATABASE_SERVERS, "", ""),
     ("operator", "create delete", TENANT_PLANS, "", ""),
+    ("operator", "create delete", BACKUP_STORES, "", ""),
+    ("operator", "create patch update delete", TENANT_RESTORES, "", ""),
     ("operator", "create patch update delete", SECRETS, SYSTEM, ""),
     ("operator", "create patch update delete", SECRETS, WORKSPACE, ""),
     ("operator", "get create", CONFIG_MAPS, WORKSPACE, ""),
@@ -156,6 +181,11 @@ REFUSED = (
     ("operator", "impersonate", SERVICE_ACCOUNTS, SYSTEM, ""),
     ("admin", "patch update", TENANTS, WORKSPACE, "status"),
     ("admin", "update", TENANTS, WORKSPACE, "finalizers"),
+    ("admin", "patch update", TENANT_BACKUPS, WORKSPACE, "status"),
+    ("admin", "patch update", TENANT_RESTORES, WORKSPACE, "status"),
+    ("admin", ALL, TENANT_BACKUPS, ELSEWHERE, ""),
+    ("admin", ALL, TENANT_RESTORES, ELSEWHERE, ""),
+    ("admin", ALL, BACKUP_STORES, "", ""),
     ("admin", ALL, TENANTS, ELSEWHERE, ""),
     ("admin", ALL, TENANT_RECORDS, "", ""),
     ("admin", ALL, CLUSTERS, "", ""),
@@ -164,18 +194,30 @@ REFUSED = (
     ("editor", "delete deletecollection", TENANTS, WORKSPACE, ""),
     ("viewer", "create patch update delete deletecollection", TENANTS, WORKSPACE, ""),
     ("plain_editor", "delete deletecollection", TENANTS, WORKSPACE, ""),
+    *((who, "delete deletecollection", TENANT_BACKUPS, WORKSPACE, "") for who in ("editor", "plain_editor")),
+    *(
+        (who, "create patch update delete deletecollection", TENANT_RESTORES, WORKSPACE, "")
+        for who in ("editor", "plain_editor", "plain_viewer")
+    ),
     ("plain_viewer", "create patch update delete deletecollection", TENANTS, WORKSPACE, ""),
     *(
         right
         for who in ("editor", "plain_admin", "plain_editor")
         for right in (
             (who, "patch update", TENANTS, WORKSPACE, "status"),
+            (who, "patch update", TENANT_BACKUPS, WORKSPACE, "status"),
+            (who, "patch update", TENANT_RESTORES, WORKSPACE, "status"),
             (who, "update", TENANTS, WORKSPACE, "finalizers"),
             (who, ALL, TENANTS, ELSEWHERE, ""),
-            *((who, ALL, resource, "", "") for resource in (TENANT_RECORDS, CLUSTERS, DATABASE_SERVERS, TENANT_PLANS)),
+            *(
+                (who, ALL, resource, "", "")
+                for resource in (TENANT_RECORDS, CLUSTERS, DATABASE_SERVERS, TENANT_PLANS, BACKUP_STORES)
+            ),
             (who, "get list", SECRETS, SYSTEM, ""),
         )
     ),
+    ("viewer", "create patch update delete deletecollection", TENANT_BACKUPS, WORKSPACE, ""),
+    ("viewer", "create patch update delete deletecollection", TENANT_RESTORES, WORKSPACE, ""),
 )
 Right = tuple[str, str, Resource, str, str]
 

@@ -213,6 +213,7 @@ def test_another_cluster_at_the_same_address_is_not_touched_until_somebody_accep
         lab.wait_ready(name)
         mark = other.audit_mark()
         try:
+            leave_a_side(lab, name)
             seen = len(lab.target_proxy.journal.entries)
             lab.target_proxy.lead_to(Backend.of(other, token_of(operator_kubeconfig(other))))
             wait_until(lambda: _newer_watches(lab, seen) >= 8, SOON, "the watches go on there")
@@ -234,13 +235,25 @@ def test_another_cluster_at_the_same_address_is_not_touched_until_somebody_accep
             assert [entry for entry in other.audit_entries(after=mark) if entry.user == IDENTITY]
             lab.management.kubectl(*annotate, f"tenantry.io/accept-identity={stranger}")
             lab.wait_ready(name, f"{name}-late", seconds=LATER)
-            assert lab.record_of(name)["spec"]["cluster"]["id"] == stranger
+            spec = lab.record_of(name)["spec"]
+            assert spec["cluster"]["id"] == stranger
+            assert [side["cluster"]["id"] for side in spec["former"]] == [stranger], "what moves have left thaws, too"
             assert written(operators_writes(other, after=mark))
             lab.delete_tenants(name, f"{name}-late")
         finally:
             lab.target_proxy.lead_to(Backend.of(lab.target))
             lab.management.kubectl("annotate", CLUSTERS, CLUSTER, "tenantry.io/accept-identity-")
         wait_cluster_ready(lab)
+
+
+def leave_a_side(lab: FaultyLab, tenant: str) -> None:
+    """As if a move had left a namespace on that cluster: what is to become of it is all that the record says."""
+    record = lab.record_of(tenant)
+    place = {**record["spec"]["cluster"], "namespace": f"{tenant}-left"}
+    ends = {"leftAt": "2026-05-01T12:00:00Z", "purgeAfter": "2126-05-01T12:00:00Z"}
+    patch = {"spec": {"former": [{"epoch": 2, "cluster": place, **ends}]}}
+    name = record["metadata"]["name"]
+    lab.management.kubectl("patch", "tenantrecord", name, "--type=merge", "-p", json.dumps(patch))
 
 
 def _newer_watches(lab: FaultyLab, number: int) -> int:

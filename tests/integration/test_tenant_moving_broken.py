@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
@@ -27,8 +28,13 @@ from tests.integration.test_tenant_moving import (
 from tests.scene.installation import install_target, kubeconfig_secret, operator_kubeconfig
 from tests.scene.stage import CLUSTER, SERVER_15, SERVER_18, cluster_manifest
 
-from tenantry.api.names import ANNOTATION_APPROVE_MOVE, ANNOTATION_DRY_RUN, ANNOTATION_FORCE_ORPHAN
-from tenantry.api.resources import CONFIG_MAPS, NAMESPACES, TENANTS
+from tenantry.api.names import (
+    ANNOTATION_APPROVE_MOVE,
+    ANNOTATION_DRY_RUN,
+    ANNOTATION_FORCE_ORPHAN,
+    ANNOTATION_FORGET_SIDE,
+)
+from tenantry.api.resources import CONFIG_MAPS, NAMESPACES, RESOURCE_QUOTAS, TENANT_RECORDS, TENANTS
 
 if TYPE_CHECKING:
     from tests.controlplane.cluster import ControlPlane
@@ -192,6 +198,54 @@ def test_a_new_cluster_that_goes_for_good_while_it_is_prepared_costs_the_old_sid
     assert trial.database_traces(where, trial.stage.postgres_15) == set()
 
 
+def test_a_side_on_a_cluster_that_is_gone_for_good_keeps_nothing_of_a_deleted_tenant_and_is_forgotten_on_request(
+    trial: Workbench, kept: str, other: Other
+) -> None:
+    where, _ = in_use(trial, kept, slow=False)
+    main, there = trial.target, after(where, 2)
+    trial.elsewhere(other.plane.access.kubeconfig)
+    foreign = manifest(NAMESPACES, there.namespace)
+    assert trial.target.create(NAMESPACES, foreign, dry=False).status == 201  # nobody of ours: it holds the move up
+    trial.target = main
+    begin(trial, other.name, plan=kept, database=on(SERVER_15), placement={"cluster": other.name})
+    phase(trial, where, "Preparing")
+    other.plane.stop_apiserver()
+    trial.apply(trial.tenant(plan=kept, database=on(SERVER_15), deletion={"window": "0s"}))
+    wait_for(lambda: "move" not in trial.record(where)["spec"], "it is rolled back", PATIENCE)
+    trial.delete()
+    wait_for(lambda: trial.inventory(where) == set(), "what it had where it lived is gone, hosts too", PATIENCE)
+    assert trial.database_traces(where, trial.stage.postgres_15) == set()
+    told = trial.when(lambda body: "forget-side=2" in condition(body)["message"], "who can end it", seconds=PATIENCE)
+    assert other.name in condition(told)["message"]
+    assert trial.record(where)["spec"]["state"] == "Purging"
+    forget_side(trial, where, "7")
+    assert "it has 2" in told_of_record(trial, where, "SideNotFound")
+    assert [side["epoch"] for side in trial.record(where)["spec"]["former"]] == [2]
+    forget_side(trial, where, "2")
+    trial.gone(seconds=PATIENCE)
+    assert trial.record(where) == {}
+    left = told_of_record(trial, where, "SideForgotten")
+    assert f"namespace {there.namespace} on Cluster {other.name}" in left
+
+
+def forget_side(trial: Workbench, where: Whereabouts, epoch: str) -> None:
+    patch = {"metadata": {"annotations": {ANNOTATION_FORGET_SIDE: epoch}}}
+    answer = trial.management.patch(TENANT_RECORDS.path(name=where.identity.record), patch, dry=False)
+    assert answer.status == 200, answer.message
+
+
+def told_of_record(trial: Workbench, where: Whereabouts, reason: str) -> str:
+    """The message of an Event about the tenant's record."""
+    fields = f"involvedObject.name={where.identity.record},reason={reason}"
+
+    def found() -> list[Json]:
+        listed = json.loads(trial.kubectl("get", "events", "-A", "--field-selector", fields, "-o", "json"))
+        items: list[Json] = listed["items"]
+        return items
+
+    return str(wait_for(found, f"{reason} is told", PATIENCE)[-1]["message"])
+
+
 def test_a_deletion_amid_the_copy_keeps_all_on_the_old_side_and_is_undone_there(trial: Workbench, kept: str) -> None:
     where, old = in_use(trial, kept, slow=True)
     begin(trial, SERVER_18, plan=kept, database=on(SERVER_18), deletion={"window": "1h"})
@@ -207,6 +261,61 @@ def test_a_deletion_amid_the_copy_keeps_all_on_the_old_side_and_is_undone_there(
     assert canaries(trial.secret(where, "tenant-database")) == {"alive"}
     wait_for(lambda: nothing_left(trial, where), "the copy is gone", PATIENCE)
     assert trial.database_traces(where, trial.stage.postgres_18) == set()
+    remove(trial)
+
+
+def test_a_tenant_that_is_retained_amid_the_copy_runs_on_where_it_was(trial: Workbench, kept: str) -> None:
+    where, old = in_use(trial, kept, slow=True)
+    begin(trial, SERVER_18, plan=kept, database=on(SERVER_18), deletion={"policy": "Retain"})
+    phase(trial, where, "Copying")
+    trial.delete()
+    trial.gone(seconds=PATIENCE)
+    record = trial.record(where)["spec"]
+    assert (record["state"], record["epoch"], record["database"]["server"]) == ("Retained", 1, SERVER_15)
+    assert "move" not in record
+    assert canaries(old) == {"alive"}, "with the same password as before"
+    assert trial.on_target(RESOURCE_QUOTAS, where.namespace, "tenant-off") == {}
+    trial.apply(trial.tenant(plan=kept, database=on(SERVER_15)))
+    trial.ready(seconds=PATIENCE)
+    remove(trial)
+
+
+def test_a_tenant_that_is_suspended_amid_the_copy_is_left_as_it_is_only_when_it_serves_again(
+    trial: Workbench, kept: str
+) -> None:
+    where, old = in_use(trial, kept, slow=True)
+    begin(trial, SERVER_18, plan=kept, database=on(SERVER_18))
+    phase(trial, where, "Copying")
+    begin(trial, SERVER_18, plan=kept, database=on(SERVER_18), suspend=True, env={"COLOR": "red"})
+    told = trial.when(
+        lambda body: (
+            (body.get("status", {}).get("move") or {}).get("phase") == "RolledBack"
+            and condition(body)["reason"] == "Suspended"
+        ),
+        "it is suspended, and moves no more",
+        seconds=PATIENCE,
+    )
+    assert condition(told, "MoveProgressing") == {}
+    assert canaries(old) == {"alive"}
+    assert "COLOR" not in trial.secret(where, "tenant-env"), "what is suspended does not come about"
+    begin(trial, SERVER_18, plan=kept, database=on(SERVER_18))
+    trial.told("False", "MoveFailed", None, seconds=PATIENCE)
+    assert canaries(old) == {"alive"}, "each try stops the tenant: it is not tried again by itself"
+    trial.apply(trial.tenant(plan=kept, database=on(SERVER_15)))
+    trial.ready(seconds=PATIENCE)
+    remove(trial)
+
+
+def test_a_spec_that_is_refused_amid_the_copy_does_not_keep_the_tenant_stopped(trial: Workbench, kept: str) -> None:
+    where, old = in_use(trial, kept, slow=True)
+    begin(trial, SERVER_18, plan=kept, database=on(SERVER_18))
+    phase(trial, where, "Copying")
+    begin(trial, SERVER_18, plan=kept, database=on(SERVER_18), deletion={"window": "480h"})
+    trial.told("False", "PlanExceeded", None, seconds=PATIENCE)
+    wait_for(lambda: "move" not in trial.record(where)["spec"], "it is rolled back", PATIENCE)
+    assert canaries(old) == {"alive"}
+    trial.apply(trial.tenant(plan=kept, database=on(SERVER_15)))
+    trial.ready(seconds=PATIENCE)
     remove(trial)
 
 

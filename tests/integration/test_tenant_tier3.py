@@ -19,7 +19,7 @@ from tenantry.desired.claims import cluster_claim
 
 if TYPE_CHECKING:
     from tests.integration.conftest import FreshControlPlane
-    from tests.integration.tenants import Workbench
+    from tests.integration.tenants import Whereabouts, Workbench
 
 Json = dict[str, Any]
 Spec = dict[str, Any]
@@ -71,6 +71,10 @@ def holder(trial: Workbench) -> str:
     """The record that the claim of the whole cluster names; empty without one."""
     claim = trial.on_target(CONFIG_MAPS, SYSTEM_NAMESPACE, CLUSTER_CLAIM)
     return str(claim["metadata"]["annotations"]["tenantry.io/record"]) if claim else ""
+
+
+def epochs_left(trial: Workbench, where: Whereabouts) -> list[int]:
+    return [side["epoch"] for side in trial.record(where)["spec"].get("former", ())]
 
 
 def test_of_two_that_want_the_same_cluster_at_once_one_gets_it_and_the_other_when_that_is_gone(
@@ -228,6 +232,37 @@ def test_a_tenant_moves_to_a_cluster_of_its_own_and_away_and_that_is_free_when_w
     end_windows(trial, where, trial.target, after(where, 2).namespace)
     trial.ready("other", seconds=120)
     wait_for(lambda: holder(trial) == "", "it is given back")
+
+
+@pytest.mark.timeout(240)
+def test_what_a_move_under_way_has_claimed_is_not_given_back_with_what_was_left_on_that_cluster_before(
+    trial: Workbench, own: Second, spec: Callable[..., Spec]
+) -> None:
+    where = trial.whereabouts()
+    left, again = after(where, 2).namespace, after(where, 4).namespace
+    away = spec("Tier1", placement={"cluster": CLUSTER}, deletion={"window": "24h"})
+    trial.make(**away)
+    for tenant, to in ((spec(deletion={"window": "24h"}), own.name), (away, CLUSTER)):
+        trial.apply(trial.tenant(**tenant))
+        approve(trial, to)
+        moved(trial, to)
+    held = manifest(CONFIG_MAPS, "held", left)
+    held["metadata"]["finalizers"] = ["example.com/held"]
+    assert trial.target.create(CONFIG_MAPS, held, dry=False).status == 201
+    assert trial.target.create(NAMESPACES, manifest(NAMESPACES, again), dry=False).status == 201  # holds the move up
+    end_windows(trial, where, trial.target, left)
+    wait_for(lambda: trial.record(where)["spec"]["former"][-1]["state"] == "Purging", "its purge has begun", 120)
+    trial.apply(trial.tenant(**spec(deletion={"window": "24h"})))
+    approve(trial, own.name)
+    wait_for(lambda: trial.record(where)["spec"].get("move", {}).get("phase") == "Preparing", "it moves there again")
+    assert holder(trial) == where.identity.record
+    path = CONFIG_MAPS.path(left, "held")
+    assert trial.target.patch(path, {"metadata": {"finalizers": None}}, dry=False).status == 200
+    wait_for(lambda: 2 not in epochs_left(trial, where), "what was left there first is gone", 120)
+    assert trial.on_target(NAMESPACES, "", left) == {}
+    assert holder(trial) == where.identity.record, "the move needs it"
+    approve(trial, None)
+    wait_for(lambda: holder(trial) == "", "it is given back with the move", 120)
 
 
 def test_a_move_of_others_to_a_cluster_that_is_somebodys_own_is_not_begun(

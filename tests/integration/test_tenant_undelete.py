@@ -96,7 +96,8 @@ def test_in_its_window_a_deleted_tenant_is_all_there_and_does_nothing(
         with pytest.raises(psycopg.OperationalError):
             session.execute("SELECT 1")
     record = workbench.record(where)["spec"]
-    assert (record["state"], record["deletion"]) == ("Deleted", {"policy": "Delete", "window": "24h"})
+    terms = {"policy": "Delete", "window": "24h", "finalBackup": False}
+    assert (record["state"], record["deletion"]) == ("Deleted", terms)
     assert record["lastSpec"]["plan"] == plan
     assert record["purgeAfter"] > record["deletedAt"]
     annotations = workbench.on_target(NAMESPACES, "", where.namespace)["metadata"]["annotations"]

@@ -10,7 +10,7 @@ import pytest
 from tests.unit.test_move import move, spec
 
 from tenantry.api.move import MovePhase
-from tenantry.api.tenantrecord import TenantRecord
+from tenantry.api.tenantrecord import PinnedRestore, TenantRecord
 from tenantry.ports.servers import Copied
 from tenantry.reconcile.copies import Copies, copies_of_others
 from tenantry.reconcile.moving import Moving
@@ -47,6 +47,14 @@ def test_only_tenants_that_are_stopped_for_a_copy_keep_others_waiting(
 ) -> None:
     mine = record("mine", MovePhase.COPYING)
     assert copies_of_others(world(mine, record("other", phase, server=server)), mine) == count
+
+
+def test_a_restore_that_locks_its_tenant_for_a_moment_keeps_no_move_waiting() -> None:
+    mine, other = record("mine", MovePhase.PREPARING), record("other", MovePhase.STOPPING)
+    assert other.spec.move is not None
+    part = PinnedRestore(name="back", uid="1", store="s", path="p")
+    restored = other.spec.model_copy(update={"move": other.spec.move.model_copy(update={"restore": part})})
+    assert copies_of_others(world(mine, TenantRecord(metadata=other.metadata, spec=restored)), mine) == 0
 
 
 async def test_once_a_tenant_is_switched_the_result_of_its_copy_is_forgotten() -> None:

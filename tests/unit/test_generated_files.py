@@ -20,6 +20,9 @@ REFERENCE = Path("docs/reference/api.md")
 
 REQUIRED: dict[str, dict[str, Any]] = {
     "DatabaseServer": {"host": "db.example.com", "adminSecretRef": {"name": "admin"}},
+    "BackupStore": {"url": "s3://backups", "signingSecretRef": {"name": "signing"}},
+    "TenantBackup": {"source": {"tenant": {"name": "acme"}}, "store": "s"},
+    "TenantRestore": {"backupRef": {"name": "b"}, "tenantRef": {"name": "acme"}},
     "TenantRecord": {
         "managementId": "m", "workspace": "w", "workspaceUid": "u", "tenant": "t", "tenantUid": "u",
         "cluster": {"name": "c", "id": "i", "namespace": "n"}, "database": {"mode": "None"},

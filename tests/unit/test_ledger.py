@@ -100,3 +100,16 @@ def test_forgetting_what_was_never_there_is_no_error() -> None:
     ledger = Ledger()
     ledger.note("acme-aaaaaaaa", None)
     assert (ledger.entries(), ledger.of_tenant(ACME), ledger.tenants_on_cluster("eu-1")) == ([], None, 0)
+
+
+def test_another_identity_of_what_a_move_has_left_is_not_hidden_by_that_of_the_tenants_home() -> None:
+    ledger = Ledger()
+    name, body = record(cluster="eu-1", server="pg")
+    left: Json = {"epoch": 1, "leftAt": "2026-05-01T12:00:00Z", "purgeAfter": "2026-05-02T12:00:00Z"}
+    left["cluster"] = {**body["spec"]["cluster"], "id": "former-cluster"}
+    left["database"] = {**body["spec"]["database"], "id": "former-server"}
+    body["spec"]["former"] = [left]
+    ledger.note(name, body)
+    assert ledger.cluster_ids("eu-1") == {"eu-1-id", "former-cluster"}
+    assert ledger.server_ids("pg") == {"pg-id", "former-server"}
+    assert (ledger.tenants_on_cluster("eu-1"), ledger.tenants_on_server("pg")) == (1, 1)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from hypothesis import given
@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from tenantry.api.identity import namespace_name
 from tenantry.api.move import MovePhase
-from tenantry.api.tenantrecord import Move, RecordState, TenantRecord, TenantRecordSpec
+from tenantry.api.tenantrecord import FormerSide, Move, RecordState, TenantRecord, TenantRecordSpec
 from tenantry.decide.halt import Terminal
 from tenantry.decide.move import (
     Destination,
@@ -23,8 +23,10 @@ from tenantry.decide.move import (
     next_epoch,
     next_step,
     not_approved,
+    repinned,
     rolled_back,
     side_spec,
+    still_on,
     switched,
 )
 
@@ -218,3 +220,57 @@ def test_a_tenant_whose_data_is_in_its_namespace_is_not_moved_away_from_it() -> 
         check_mode(mode)
     with pytest.raises(Terminal, match="its data would stay behind"):
         check_mode("Dedicated")
+
+
+PLACES = st.fixed_dictionaries({"cluster": st.sampled_from(["eu-1", "eu-2"]), "database": st.sampled_from(["a", "b"])})
+
+
+@given(PLACES, st.lists(PLACES, max_size=3), st.none() | PLACES, st.sampled_from(["cluster", "database"]))
+def test_an_identity_that_is_accepted_is_pinned_wherever_a_record_names_it_and_nowhere_else(
+    home: dict[str, str], left: list[dict[str, str]], to: dict[str, str] | None, kind: Literal["cluster", "database"]
+) -> None:
+    def pins(place: dict[str, str], accepted: str = "") -> dict[str, Any]:
+        cluster, database = (
+            "accepted" if name == accepted else "old" for name in (place["cluster"], place["database"])
+        )
+        return {
+            "cluster": {**THERE, "name": place["cluster"], "id": cluster},
+            "database": {**NEW, "server": place["database"], "id": database},
+        }
+
+    def record(accepted: str = "") -> TenantRecordSpec:
+        ends = {"leftAt": NOW, "purgeAfter": LATER}
+        sides = [{"epoch": epoch, **pins(place, accepted), **ends} for epoch, place in enumerate(left, start=1)]
+        under_way = {"phase": "Preparing", "epoch": 9, "destination": "x", "startedAt": NOW}
+        going = {**under_way, **pins(to, accepted)} if to is not None else None
+        return spec(**pins(home, accepted), former=sides, move=going)
+
+    name = home[kind]
+    change = repinned(record(), kind, name, "accepted")
+    assert merged(record(), change).model_dump() == record(name).model_dump()
+    assert repinned(record(name), kind, name, "accepted") == {}, "what is pinned already is not written again"
+    assert repinned(record(), kind, "another", "accepted") == {}
+
+
+def left_on(cluster: str, epoch: int) -> FormerSide:
+    place = {**THERE, "name": cluster}
+    return FormerSide.model_validate({"epoch": epoch, "cluster": place, "leftAt": NOW, "purgeAfter": NOW})
+
+
+@pytest.mark.parametrize("phase", MovePhase)
+def test_what_a_move_under_way_claims_on_a_cluster_outlives_a_side_that_was_left_there(phase: MovePhase) -> None:
+    left, server_only = [left_on("eu-2", 2)], move(phase, cluster=False, server=True)
+    assert not still_on(spec(former=left), "eu-2", {2})
+    assert still_on(spec(former=left, move=move(phase, cluster=True, server=False)), "eu-2", {2})
+    assert not still_on(spec(former=left, move=server_only), "eu-2", {2})
+
+
+@given(st.lists(st.sampled_from(["eu-1", "eu-2", "eu-3"]), max_size=6), st.sets(st.integers(2, 8)))
+def test_a_cluster_is_left_with_the_last_side_on_it_and_never_while_the_tenant_lives_there(
+    clusters: list[str], gone: set[int]
+) -> None:
+    record = spec(former=[left_on(name, epoch) for epoch, name in enumerate(clusters, start=2)])
+    assert still_on(record, "eu-1", gone)
+    for name in ("eu-2", "eu-3"):
+        kept = {epoch for epoch, each in enumerate(clusters, start=2) if each == name} - gone
+        assert still_on(record, name, gone) == bool(kept)

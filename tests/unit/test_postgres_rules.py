@@ -44,7 +44,7 @@ def right(state: str = "ready", version: int = 180006) -> Snapshot:
             owner="admin",
             ours=True,
             allow_connections=True,
-            connection_limit=22,
+            connection_limit=20 + rules.OPERATOR_CONNECTIONS,
             comment=STAMP,
             grants=rules.wanted_grants(WANTED)
             | {Grant("admin", "CONNECT", grantable=False), Grant("monitoring", "CONNECT", grantable=False)},

@@ -98,19 +98,24 @@ def test_no_tenant_writes_its_own_guard_rails(role: str) -> None:
         assert not verbs_on(rules, group, resource) & WRITES, resource
 
 
+READ = "get list watch"
+ALL_BUT_DELETE = f"{READ} create patch update"
+ALL = f"{ALL_BUT_DELETE} delete"
 ROLES_FOR_WORKSPACES = {
-    "admin": "get list watch create patch update delete",
-    "editor": "get list watch create patch update",
-    "viewer": "get list watch",
+    "admin": {"tenants": ALL, "tenantbackups": ALL, "tenantrestores": ALL},
+    "editor": {"tenants": ALL_BUT_DELETE, "tenantbackups": ALL_BUT_DELETE, "tenantrestores": READ},
+    "viewer": {"tenants": READ, "tenantbackups": READ, "tenantrestores": READ},
 }
 
 
 @pytest.mark.parametrize("role", ROLES_FOR_WORKSPACES)
-def test_people_in_workspaces_reach_tenants_and_events_and_nothing_else(role: str) -> None:
+def test_people_in_workspaces_reach_tenants_their_backups_and_events_and_nothing_else(role: str) -> None:
     rules = granted(f"tenantry-workspace-{role}", "management-rbac.yaml")
-    assert {resource for rule in rules for resource in rule["resources"]} == {"tenants", "events"}
-    assert verbs_on(rules, "tenantry.io", "tenants") == set(ROLES_FOR_WORKSPACES[role].split())
-    assert verbs_on(rules, "", "events") == {"get", "list", "watch"}
+    given = ROLES_FOR_WORKSPACES[role]
+    assert {resource for rule in rules for resource in rule["resources"]} == {*given, "events"}
+    for resource, verbs in given.items():
+        assert verbs_on(rules, "tenantry.io", resource) == set(verbs.split())
+    assert verbs_on(rules, "", "events") == set(READ.split())
 
 
 def test_kubernetes_own_roles_take_in_those_for_workspaces_and_no_other() -> None:

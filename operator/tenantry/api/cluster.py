@@ -162,7 +162,6 @@ class ClusterSpec(Model):
         json_schema_extra=rules(
             Rule("!has(self.type) || self.type == 'standard'", "type: run is not supported yet: use standard", ".type"),
             not_yet("endpoints"),
-            not_yet("backupStore"),
             Rule(
                 "!has(self.ingress) || !self.hostTemplate.contains('{domain}') || has(self.domain)",
                 "domain must be set with ingress where hostTemplate uses {domain}",
@@ -211,7 +210,9 @@ class ClusterSpec(Model):
         | None
     ) = None
     database_server: ObjectName | None = Field(None, description="The DatabaseServer of its tenants by default.")
-    backup_store: ObjectName | None = None
+    backup_store: ObjectName | None = Field(
+        None, description="The BackupStore that scheduled and final backups of its tenants are written to."
+    )
     dedicated_databases: DedicatedDatabases | None = Field(
         None, description="Without it no tenant here gets database.mode: Dedicated."
     )

@@ -26,6 +26,7 @@ class ConditionType(StrEnum):
     INGRESS_READY = "IngressReady"
     CHANGE_HELD = "ChangeHeld"
     MOVE_PROGRESSING = "MoveProgressing"
+    BACKUP_HEALTHY = "BackupHealthy"
     # Cluster, DatabaseServer
     REACHABLE = "Reachable"
     CREDENTIALS_VALID = "CredentialsValid"
@@ -133,6 +134,8 @@ class Reason(StrEnum):
     ORPHANED = "Orphaned"
     UNDELETED = "Undeleted"
     PURGED = "Purged"
+    SIDE_FORGOTTEN = "SideForgotten"
+    SIDE_NOT_FOUND = "SideNotFound"
     PURGE_BLOCKED = "PurgeBlocked"
     # dry run
     DRY_RUN = "DryRun"
@@ -143,6 +146,34 @@ class Reason(StrEnum):
     ROTATION_PENDING = "RotationPending"
     ROTATION_NOT_APPLICABLE = "RotationNotApplicable"
     LOGIN_LOCKED = "LoginLocked"
+    # backups
+    STORE_NOT_FOUND = "StoreNotFound"
+    STORE_NOT_READY = "StoreNotReady"
+    STORE_SECRET_INVALID = "StoreSecretInvalid"
+    TENANT_NOT_FOUND = "TenantNotFound"
+    NO_DATABASE = "NoDatabase"
+    DUMP_IMPOSSIBLE = "DumpImpossible"
+    BACKUP_RUNNING = "BackupRunning"
+    BACKUP_COMPLETED = "BackupCompleted"
+    BACKUP_FAILED = "BackupFailed"
+    BACKUP_INTERRUPTED = "BackupInterrupted"
+    BACKUP_PENDING = "BackupPending"
+    BACKUP_OVERDUE = "BackupOverdue"
+    SCHEDULE_INVALID = "ScheduleInvalid"
+    NO_BACKUP_STORE = "NoBackupStore"
+    FINAL_BACKUP = "FinalBackup"
+    # restores
+    NOT_YET_TIME = "NotYetTime"
+    BACKUP_NOT_FOUND = "BackupNotFound"
+    BACKUP_NOT_READY = "BackupNotReady"
+    RESTORE_NOT_POSSIBLE = "RestoreNotPossible"
+    SAFETY_BACKUP_RUNNING = "SafetyBackupRunning"
+    SAFETY_BACKUP_FAILED = "SafetyBackupFailed"
+    RESTORE_RUNNING = "RestoreRunning"
+    RESTORE_COMPLETED = "RestoreCompleted"
+    RESTORE_FAILED = "RestoreFailed"
+    RESTORE_UNDONE = "RestoreUndone"
+    UNDO_NOT_POSSIBLE = "UndoNotPossible"
 
 
 class Condition(Model):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from tenantry.api.backuppolicy import TenantBackups
 from tenantry.api.tenantplan import ContainerLimits, Network
 from tenantry.api.tenantrecord import PinnedDeletion
 
@@ -19,6 +20,7 @@ class Effective:
         service_types: Service types its namespace may use, ClusterIP first.
         mode: The database mode: the spec's, or else the first one that the plan allows.
         deletion: Its policy and window, within the plan's bounds.
+        backup: With a schedule; None where none is made by itself.
     """
 
     plan: str
@@ -34,3 +36,4 @@ class Effective:
     extensions: tuple[str, ...]
     max_connections: int
     deletion: PinnedDeletion
+    backup: TenantBackups | None = None

@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from typing import Final
 
-from tenantry.api import cluster, databaseserver, tenant, tenantplan, tenantrecord
+from tenantry.api import (
+    backupstore,
+    cluster,
+    databaseserver,
+    tenant,
+    tenantbackup,
+    tenantplan,
+    tenantrecord,
+    tenantrestore,
+)
 from tenantry.api.base import Kind
 
 ALL_KINDS: Final[tuple[Kind, ...]] = (
@@ -12,5 +21,8 @@ ALL_KINDS: Final[tuple[Kind, ...]] = (
     tenantplan.KIND,
     cluster.KIND,
     databaseserver.KIND,
+    backupstore.KIND,
+    tenantbackup.KIND,
+    tenantrestore.KIND,
     tenantrecord.KIND,
 )

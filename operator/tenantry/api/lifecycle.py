@@ -64,11 +64,6 @@ class Deletion(Model):
     model_config = ConfigDict(
         json_schema_extra=rules(
             window_bound("window"),
-            Rule(
-                "!has(self.finalBackup) || !self.finalBackup",
-                "finalBackup is not supported yet: use false",
-                ".finalBackup",
-            ),
         )
     )
 
@@ -81,7 +76,9 @@ class Deletion(Model):
         description="How long a deleted tenant can be had back by applying it again; 0s: it is destroyed at once. "
         "Without it: 24h, of an ephemeral tenant 0s, or what of that the plan allows.",
     )
-    final_backup: bool | None = None
+    final_backup: bool | None = Field(
+        None, description="Back the database up before it is destroyed. Without it: as the plan has it."
+    )
     protected: bool = Field(
         False, description="Its deletion is refused until this is false; a workspace with it can't be deleted either."
     )

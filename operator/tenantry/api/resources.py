@@ -91,6 +91,9 @@ TENANT_RECORDS: Final = Resource(GROUP, VERSION, "TenantRecord", "tenantrecords"
 TENANT_PLANS: Final = Resource(GROUP, VERSION, "TenantPlan", "tenantplans", namespaced=False)
 CLUSTERS: Final = Resource(GROUP, VERSION, "Cluster", "clusters", namespaced=False)
 DATABASE_SERVERS: Final = Resource(GROUP, VERSION, "DatabaseServer", "databaseservers", namespaced=False)
+BACKUP_STORES: Final = Resource(GROUP, VERSION, "BackupStore", "backupstores", namespaced=False)
+TENANT_BACKUPS: Final = Resource(GROUP, VERSION, "TenantBackup", "tenantbackups")
+TENANT_RESTORES: Final = Resource(GROUP, VERSION, "TenantRestore", "tenantrestores")
 
 SERVICES: Final = Resource("", "v1", "Service", "services")
 PODS: Final = Resource("", "v1", "Pod", "pods")
@@ -136,6 +139,9 @@ RESOURCES_BY_KIND: Final = {
         TENANT_PLANS,
         CLUSTERS,
         DATABASE_SERVERS,
+        BACKUP_STORES,
+        TENANT_BACKUPS,
+        TENANT_RESTORES,
     )
 }
 

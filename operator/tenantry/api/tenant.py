@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import ConfigDict, Field
 
+from tenantry.api.backuppolicy import BackupReport, TenantBackups
 from tenantry.api.base import (
     AGE,
     MESSAGE,
@@ -24,7 +25,6 @@ from tenantry.api.base import (
     ShortText,
     Text,
     immutable,
-    not_yet,
     rules,
 )
 from tenantry.api.conditions import Condition
@@ -163,7 +163,6 @@ class TenantSpec(Model):
                 "database; put the new one into the Secret",
                 ".rotation",
             ),
-            not_yet("backup"),
             immutable("ephemeral", "say it when you create the tenant"),
             reserved_env("env"),
             reserved_env("limits"),
@@ -201,7 +200,7 @@ class TenantSpec(Model):
     limits: LimitMap = Field(default={}, description="Over the plan's, within its ceilings; delivered as env.")
     quota: Quota | None = None
     database: Database = Database()
-    backup: dict[str, Any] | None = None
+    backup: TenantBackups | None = Field(None, description="Without it: as the plan has it.")
     rotation: Rotation = Rotation()
     deletion: Deletion = Deletion()
 
@@ -234,6 +233,7 @@ class TenantStatus(Model):
     hosts: list[str] | None = None
     binding: BindingStatus | None = None
     effective: EffectiveStatus | None = None
+    backup: BackupReport | None = None
     preview: Preview | None = Field(None, description="While the annotation tenantry.io/dry-run holds a changed spec.")
     move: MoveStatus | None = None
     last_handled_reconcile_at: str | None = None

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import ConfigDict, Field
 
+from tenantry.api.backuppolicy import PlanBackup
 from tenantry.api.base import (
     AGE,
     MESSAGE,
@@ -22,7 +23,6 @@ from tenantry.api.base import (
     Rule,
     ShortText,
     Text,
-    not_yet,
     rules,
     window_bound,
 )
@@ -137,17 +137,14 @@ class PlanDeletion(Model):
                 "minWindow can't be longer than maxWindow (720h where it is not given)",
                 ".minWindow",
             ),
-            Rule(
-                "!has(self.finalBackup) || !self.finalBackup",
-                "finalBackup is not supported yet: use false",
-                ".finalBackup",
-            ),
         )
     )
 
     min_window: Duration = "0s"
     max_window: Duration = "720h"
-    final_backup: bool | None = None
+    final_backup: bool | None = Field(
+        None, description="true: every tenant is backed up before it is destroyed. Without it: those with a schedule."
+    )
 
 
 class Size(Model):
@@ -175,7 +172,6 @@ class TenantPlanSpec(Model):
 
     model_config = ConfigDict(
         json_schema_extra=rules(
-            not_yet("backup"),
             reserved_env("env"),
             reserved_env("limits"),
             env_or_limit(),
@@ -230,7 +226,7 @@ class TenantPlanSpec(Model):
         default_factory=_builtin,  # as of quota: not stored, or every plan would get a new revision
         description="Who may make those servers; a tenant that names none means Builtin. Without it: Builtin.",
     )
-    backup: dict[str, Any] | None = None
+    backup: PlanBackup | None = Field(None, description="Without it: no backup is made by itself.")
     deletion: PlanDeletion = PlanDeletion()
     rollout: Rollout | None = None
 

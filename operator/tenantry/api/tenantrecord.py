@@ -35,6 +35,7 @@ class PinnedDeletion(Model):
 
     policy: Annotated[str, Field(max_length=16)] = "Delete"
     window: Duration = "24h"
+    final_backup: bool = Field(False, description="The database is backed up before it is destroyed.")
 
 
 class PinnedCluster(Model):
@@ -73,6 +74,34 @@ class PinnedPlan(Model):
     was_ready: bool = Field(False, description="It was Ready when a rollout gave it this revision.")
 
 
+class PinnedRestore(Model):
+    """What fills the new database of a move that is a restore; everything was checked before it was written here."""
+
+    name: ObjectName = Field(description="The TenantRestore, in the tenant's workspace.")
+    uid: Uid
+    store: Annotated[str, Field(max_length=253)] = Field("", description="The BackupStore; empty: an undo.")
+    path: Annotated[str, Field(max_length=512)] = Field("", description="Where the backup is there; empty: an undo.")
+    tables: int | None = Field(None, description="What was restored, once it is all there.")
+    rows: int | None = None
+    returns_to: Annotated[int, Field(ge=1)] | None = Field(
+        None, description="An undo: the epoch of the side that the tenant goes back to."
+    )
+
+
+class RestoreResult(Model):
+    """How the last restore, or its undo, ended: kept until the TenantRestore itself says so."""
+
+    uid: Uid
+    outcome: Annotated[str, Field(max_length=16)] = Field(description="Completed, Failed, Undone or NotUndone.")
+    message: Text = ""
+    database: Annotated[str, Field(max_length=63)] = ""
+    tables: int | None = None
+    rows: int | None = None
+    write_stop_milliseconds: int | None = None
+    undo_until: ShortText | None = None
+    ended_at: ShortText
+
+
 class Move(Model):
     """A move under way: the new side. The old one is what the record pins, until the phase is Switched.
 
@@ -89,6 +118,7 @@ class Move(Model):
     database: PinnedDatabase | None = None
     started_at: ShortText
     write_stopped_at: ShortText | None = None
+    restore: PinnedRestore | None = Field(None, description="It is no move, but a restore: nothing but data changes.")
 
 
 class FormerSide(Model):
@@ -101,6 +131,7 @@ class FormerSide(Model):
     left_at: ShortText
     purge_after: ShortText
     message: Text = Field("", description="What its purge waits for.")
+    restore: Uid | None = Field(None, description="The UID of the TenantRestore that left it: an undo goes back to it.")
 
 
 class TenantRecordSpec(Model):
@@ -124,6 +155,10 @@ class TenantRecordSpec(Model):
     )
     last_move: MoveStatus | None = Field(None, description="How the last move ended.")
     move_failed: Text = Field("", description="Why the last move was rolled back; a new one needs a new approval.")
+    last_restore: RestoreResult | None = Field(None, description="How the last restore ended.")
+    final_backup: Annotated[str, Field(max_length=768)] = Field(
+        "", description="The last backup, made before the purge: `<BackupStore>/<path>`."
+    )
     held_since: ShortText | None = Field(
         None, description="Since when the deletion waits for somebody to confirm or abort it."
     )

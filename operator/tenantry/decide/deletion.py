@@ -12,6 +12,7 @@ from tenantry.api.conditions import ConditionType, Reason
 from tenantry.api.tenant import TenantSpec
 from tenantry.api.tenantplan import TenantPlanSpec
 from tenantry.api.tenantrecord import PinnedDeletion, RecordState
+from tenantry.decide.backuppolicy import last_backup
 from tenantry.decide.halt import Terminal
 
 DEFAULT_WINDOW: Final = "24h"
@@ -44,7 +45,8 @@ def pinned_deletion(spec: TenantSpec, plan: str, plan_spec: TenantPlanSpec) -> P
             f"spec.deletion.window: {window} is not within what plan {plan!r} gives, which is "
             f"{plan_spec.deletion.min_window} to {plan_spec.deletion.max_window}",
         )
-    return PinnedDeletion(policy=spec.deletion.policy, window=window)
+    final = last_backup(spec, plan, plan_spec)
+    return PinnedDeletion(policy=spec.deletion.policy, window=window, final_backup=final)
 
 
 def safer(pinned: PinnedDeletion, spec: TenantSpec, plan: TenantPlanSpec | None) -> PinnedDeletion:
@@ -63,7 +65,8 @@ def safer(pinned: PinnedDeletion, spec: TenantSpec, plan: TenantPlanSpec | None)
 def keeping_more(one: PinnedDeletion, other: PinnedDeletion) -> PinnedDeletion:
     """Of two, where nobody knows which one holds, what keeps more: Retain if either says so, and the longer window."""
     policy = "Retain" if "Retain" in (one.policy, other.policy) else one.policy
-    return PinnedDeletion(policy=policy, window=max(one.window, other.window, key=parse_duration))
+    window = max(one.window, other.window, key=parse_duration)
+    return PinnedDeletion(policy=policy, window=window, final_backup=one.final_backup or other.final_backup)
 
 
 def departure(pinned: PinnedDeletion, now: datetime) -> dict[str, str]:

@@ -10,6 +10,7 @@ from tenantry.api.conditions import ConditionType, Reason
 from tenantry.api.effective import Effective
 from tenantry.api.tenant import TenantSpec
 from tenantry.api.tenantplan import DEFAULT_QUOTA, TenantPlanSpec
+from tenantry.decide.backuppolicy import backups
 from tenantry.decide.deletion import pinned_deletion
 from tenantry.decide.halt import Terminal
 from tenantry.decide.quantities import parse_quantity
@@ -48,6 +49,7 @@ def effective(spec: TenantSpec, plan: str, plan_spec: TenantPlanSpec) -> Effecti
         extensions=_extensions(spec, plan, plan_spec),
         max_connections=_connections(spec, plan, plan_spec),
         deletion=pinned_deletion(spec, plan, plan_spec),
+        backup=backups(spec, plan, plan_spec),
     )
 
 

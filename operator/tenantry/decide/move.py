@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from tenantry.api.conditions import ConditionType, Reason
 from tenantry.api.move import MovePhase
 from tenantry.api.names import ANNOTATION_APPROVE_MOVE
-from tenantry.api.tenantrecord import FormerSide, Move, RecordState, TenantRecordSpec
+from tenantry.api.tenantrecord import (
+    FormerSide,
+    Move,
+    PinnedCluster,
+    PinnedDatabase,
+    RecordState,
+    TenantRecordSpec,
+)
 from tenantry.decide.halt import Terminal
 
 MOST_SIDES: Final = 16
@@ -138,19 +146,23 @@ def switched(spec: TenantRecordSpec, now: str, purge_after: str) -> dict[str, An
     move = spec.move
     if move is None:
         return {}
+    restore = move.restore
+    returns_to = restore.returns_to if restore is not None else None
     left = FormerSide(
         epoch=spec.epoch,
         cluster=spec.cluster if move.cluster is not None else None,
         database=spec.database if move.database is not None else None,
         left_at=now,
         purge_after=purge_after,
+        restore=restore.uid if restore is not None and returns_to is None else None,
     )
+    stay = [side for side in spec.former if side.epoch != returns_to]
     change: dict[str, Any] = {"epoch": move.epoch, "move": {"phase": MovePhase.SWITCHED.value}}
     if move.cluster is not None:
         change["cluster"] = _plain(move.cluster)
     if move.database is not None:
         change["database"] = _plain(move.database)
-    return {**change, "former": [_plain(side) for side in (*spec.former, left)]}
+    return {**change, "former": [_plain(side) for side in (*stay, left)]}
 
 
 def rolled_back(spec: TenantRecordSpec, now: str, failed: str = "") -> dict[str, Any]:
@@ -163,7 +175,8 @@ def rolled_back(spec: TenantRecordSpec, now: str, failed: str = "") -> dict[str,
     if move is None:
         return {}
     change: dict[str, Any] = {"move": None}
-    if move.phase == MovePhase.SWITCHED:
+    goes_back = move.restore is not None and move.restore.returns_to is not None
+    if move.phase == MovePhase.SWITCHED or goes_back:  # what an undo goes back to was left, and is kept as that
         return change
     made = FormerSide(
         epoch=move.epoch,
@@ -181,6 +194,58 @@ def rolled_back(spec: TenantRecordSpec, now: str, failed: str = "") -> dict[str,
 def next_epoch(spec: TenantRecordSpec) -> int:
     """The epoch of a new side: higher than that of everything that there is of the tenant."""
     return max(spec.epoch, *(side.epoch for side in spec.former), 1) + 1
+
+
+def still_on(spec: TenantRecordSpec, cluster: str, gone: Collection[int]) -> bool:
+    """Whether a tenant has something on a cluster, or is about to have, beside what it left in these epochs."""
+    places = [spec.cluster, *(side.cluster for side in spec.former if side.epoch not in gone)]
+    if spec.move is not None:
+        places.append(spec.move.cluster)
+    return any(place is not None and place.name == cluster for place in places)
+
+
+def repinned(spec: TenantRecordSpec, kind: Literal["cluster", "database"], name: str, identity: str) -> dict[str, Any]:
+    """The change of a record after which a Cluster's or DatabaseServer's name stands for another one.
+
+    Wherever it is named: where the tenant lives, where it is moving to, and where moves have left something.
+
+    Args:
+        spec: The record's.
+        kind: Which of the two it is.
+        name: Of the Cluster or DatabaseServer.
+        identity: The id that it has now.
+
+    Returns:
+        Empty where the record says so already, or does not name it.
+    """
+
+    def is_other(pinned: PinnedCluster | PinnedDatabase | None) -> bool:
+        named = pinned.server if isinstance(pinned, PinnedDatabase) else pinned.name if pinned is not None else ""
+        return pinned is not None and named == name and pinned.id != identity
+
+    change: dict[str, Any] = {}
+    if is_other(getattr(spec, kind)):
+        change[kind] = {"id": identity}
+    if spec.move is not None and is_other(getattr(spec.move, kind)):
+        change["move"] = {kind: {"id": identity}}
+    if any(is_other(getattr(side, kind)) for side in spec.former):
+        sides = [_plain(side) for side in spec.former]
+        for side, plain in zip(spec.former, sides, strict=True):
+            if is_other(getattr(side, kind)):
+                plain[kind]["id"] = identity
+        change["former"] = sides
+    return change
+
+
+def left_behind(side: FormerSide) -> str:
+    """What a move has left and where, for people."""
+    parts = []
+    if side.cluster is not None:
+        parts.append(f"namespace {side.cluster.namespace} on Cluster {side.cluster.name} (id {side.cluster.id})")
+    if side.database is not None and side.database.server:
+        pinned = side.database
+        parts.append(f"database {pinned.name} on DatabaseServer {pinned.server} (id {pinned.id})")
+    return " and ".join(parts) or "nothing"
 
 
 def epoch_of_database(name: str) -> int:

@@ -25,6 +25,7 @@ from tenantry.reconcile.database import (
     DROPPING,
     DatabaseProvisioning,
     SharedDatabase,
+    UnknownSideError,
     choose_server,
     is_own,
     pinned_database,
@@ -94,11 +95,11 @@ async def pin_server(world: World, placed: Placed, name: str, labels: dict[str, 
             retry_after=60.0,
         ) from error
     identity = replace(placed.identity, epoch=epoch)
-    await _check_unused(new, wanted_database(identity, identity.database, placed.effective), record.name)
+    await check_unused(new, wanted_database(identity, identity.database, placed.effective), record.name)
     return PinnedDatabase(mode="Shared", server=new.name, id=new.facts.system_identifier, name=identity.database)
 
 
-async def _check_unused(server: Server, wanted: WantedDatabase, record: str) -> None:
+async def check_unused(server: Server, wanted: WantedDatabase, record: str) -> None:
     """That there is no database yet of the name that the new one is to have.
 
     Raises:
@@ -111,19 +112,6 @@ async def _check_unused(server: Server, wanted: WantedDatabase, record: str) -> 
         raise refused(error) from error
     if state.claim is not None or state.exists:
         raise UnknownSideError(f"DatabaseServer {server.name!r} has a database {wanted.database!r}", record)
-
-
-class UnknownSideError(Waiting):
-    """There is a side that is newer than all that the record knows: most likely the tenant lives there."""
-
-    def __init__(self, what: str, record: str) -> None:
-        super().__init__(
-            ConditionType.PLACED,
-            Reason.MOVE_NOT_SUPPORTED,
-            f"{what} already, of which TenantRecord {record!r} knows nothing: it may be older than a move (restored "
-            "from a backup?). Nothing is touched: delete the record, so that it is made anew from what is there",
-            retry_after=30.0,
-        )
 
 
 def _opened(shared: SharedDatabase) -> Terminal:

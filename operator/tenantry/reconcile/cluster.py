@@ -17,6 +17,7 @@ from tenantry.api.names import (
 from tenantry.api.resources import CLUSTERS, NAMESPACES, ROLE_BINDINGS, SECRETS, TENANT_RECORDS, Ref
 from tenantry.api.tenantrecord import TenantRecord
 from tenantry.decide.conditions import GOOD, PENDING, Outcome
+from tenantry.decide.move import repinned
 from tenantry.decide.permissions import needed_rights, needed_rights_in
 from tenantry.ports.kube import (
     Access,
@@ -215,11 +216,14 @@ class ClusterReconciler:
             await self._repin(cluster.name, facts.cluster_id)
 
     async def _repin(self, name: str, cluster_id: str) -> None:
+        swapped = False
         for body in self._world.live.all(TENANT_RECORDS):
             record = TenantRecord.model_validate(body)
-            if record.spec.cluster.name == name and record.spec.cluster.id != cluster_id:
-                await swap(self._world, record, {"cluster": {"id": cluster_id}})
-        self._world.wake.tenants_of_cluster(name)
+            if change := repinned(record.spec, "cluster", name, cluster_id):
+                await swap(self._world, record, change)
+                swapped = True
+        if swapped:
+            self._world.wake.tenants_of_cluster(name)
 
     def _older_twin(self, cluster: Cluster, facts: ClusterFacts) -> str | None:
         """The name of another Cluster for the same cluster, that has tenants or was registered before."""

@@ -39,9 +39,11 @@ def copies_of_others(world: World, record: TenantRecord) -> int:
 
 
 def is_copied(record: TenantRecord) -> bool:
-    """Whether a tenant is stopped for a copy of its database."""
+    """Whether a tenant is stopped for a copy of its database; a restore stops it when all is copied."""
     move = record.spec.move
-    return move is not None and move.database is not None and move.phase in (MovePhase.STOPPING, MovePhase.COPYING)
+    if move is None or move.database is None or move.restore is not None:
+        return False
+    return move.phase in (MovePhase.STOPPING, MovePhase.COPYING)
 
 
 class Copies:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tenantry.api.conditions import ConditionType, Reason
 from tenantry.api.databaseserver import DatabaseServer
@@ -26,6 +26,20 @@ from tenantry.ports.world import Json
 from tenantry.reconcile.world import World
 
 CREATING, READY, PARKED, DROPPING = "creating", "ready", "parked", "dropping"
+
+
+class UnknownSideError(Waiting):
+    """There is a side of which the record does not know that it is open, or there: likely the tenant lives there."""
+
+    def __init__(self, what: str, record: str) -> None:
+        super().__init__(
+            ConditionType.PLACED,
+            Reason.MOVE_NOT_SUPPORTED,
+            f"{what} already, of which TenantRecord {record!r} knows nothing: it may be older than a move or restore "
+            "(restored from a backup?). Nothing is touched: delete the record, so that it is made anew from what is "
+            "there",
+            retry_after=30.0,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +172,7 @@ class DatabaseProvisioning:
 
         Raises:
             Terminal: DatabaseConflict, DatabaseMissing.
-            Waiting: ServerFull, ServerNotReady, DatabaseRefused.
+            Waiting: ServerFull, ServerNotReady, DatabaseRefused, MoveNotSupported.
         """
         admin, wanted = self._shared.server.admin, self._shared.wanted
         try:
@@ -166,6 +180,7 @@ class DatabaseProvisioning:
             self._check(state, secret)
             self.was_ready = state.claim is not None and state.claim.state in (READY, PARKED)
             if state.claim is not None and state.claim.state == PARKED:
+                await self._check_no_other_is_open(admin)
                 await admin.unpark(wanted)  # the tenant was deleted, and was applied again in its window
                 state = await admin.inspect(wanted)
             if state.settled and state.claim is not None and state.claim.state == READY:
@@ -224,6 +239,20 @@ class DatabaseProvisioning:
                 "by itself: restore it under that name, or delete this Tenant and apply it again with the annotation "
                 f"{ANNOTATION_START_FRESH}={wanted.record} to start empty",
             )
+
+    async def _check_no_other_is_open(self, admin: DatabaseAdmin) -> None:
+        """Never two that are written to: a record from before a restore would open what the tenant had before it.
+
+        Raises:
+            UnknownSideError: another database of the tenant is open.
+        """
+        wanted = self._shared.wanted
+        for claim in await admin.claims(wanted.management_id):
+            other = replace(wanted, database=claim.database)
+            if claim.state != READY or claim.database == wanted.database or not is_own(claim, other):
+                continue
+            if (await admin.inspect(other)).exists:
+                raise UnknownSideError(f"{self._shared.where} has {claim.database!r} open", wanted.record)
 
     async def _make(self, admin: DatabaseAdmin, state: DatabaseState) -> None:
         wanted = self._shared.wanted

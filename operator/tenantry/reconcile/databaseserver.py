@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import base64
-
 from tenantry.api.conditions import ConditionType, Reason
 from tenantry.api.databaseserver import MINIMUM_VERSION, DatabaseServer, DatabaseServerStatus
 from tenantry.api.names import ANNOTATION_REQUESTED_AT, SERVER_FINALIZER
-from tenantry.api.resources import DATABASE_SERVERS, SECRETS, TENANT_RECORDS, Ref
+from tenantry.api.resources import DATABASE_SERVERS, TENANT_RECORDS, Ref
 from tenantry.api.tenantrecord import TenantRecord
 from tenantry.decide.conditions import GOOD, PENDING, Outcome
 from tenantry.decide.halt import Halt, Terminal, Waiting
+from tenantry.decide.move import repinned
 from tenantry.ports.kube import CredentialsRefusedError
 from tenantry.ports.postgres import DatabaseCredentialsError, DatabaseError, ServerFacts
 from tenantry.ports.servers import Server, ServerEndpoint
 from tenantry.ports.world import Availability
-from tenantry.reconcile.platform import Counters, availability_of, conditions_of, set_finalizer
+from tenantry.reconcile.platform import Counters, availability_of, conditions_of, platform_secret, set_finalizer
 from tenantry.reconcile.records import swap
 from tenantry.reconcile.result import Result
 from tenantry.reconcile.status import write_status
@@ -57,10 +56,12 @@ class DatabaseServerReconciler:
         return await self._report(key, spec, server.facts if server else None, outcomes)
 
     async def _connect(self, spec: DatabaseServer) -> Server:
-        admin = self._secret(spec.spec.admin_secret_ref.name, "adminSecretRef", ("username", "password"))
+        admin = platform_secret(
+            self._world, spec.spec.admin_secret_ref.name, "adminSecretRef", ("username", "password")
+        )
         ca_pem = ""
         if spec.spec.ca_secret_ref is not None:
-            ca_pem = self._secret(spec.spec.ca_secret_ref.name, "caSecretRef", ("ca.crt",))["ca.crt"]
+            ca_pem = platform_secret(self._world, spec.spec.ca_secret_ref.name, "caSecretRef", ("ca.crt",))["ca.crt"]
         endpoint = ServerEndpoint(
             host=spec.spec.host,
             port=spec.spec.port,
@@ -75,32 +76,6 @@ class DatabaseServerReconciler:
             raise Terminal(ConditionType.REACHABLE, Reason.ADDRESS_REFUSED, f"spec.host: {error.message}") from error
         except DatabaseError as error:
             raise Waiting(ConditionType.REACHABLE, Reason.UNREACHABLE, error.message) from error
-
-    def _secret(self, name: str, field: str, keys: tuple[str, ...]) -> dict[str, str]:
-        namespace = self._world.settings.namespace
-        secret = self._world.live.get(Ref(SECRETS, namespace, name))
-        if secret is None:
-            raise Waiting(
-                ConditionType.CREDENTIALS_VALID,
-                Reason.SECRET_NOT_FOUND,
-                f"spec.{field}: there is no Secret {name!r} in the operator's namespace {namespace!r}",
-            )
-        data = secret.get("data") or {}
-        missing = [key for key in keys if not data.get(key)]
-        if missing:
-            raise Terminal(
-                ConditionType.CREDENTIALS_VALID,
-                Reason.SECRET_NOT_FOUND,
-                f"spec.{field}: Secret {name!r} has no key {', '.join(missing)}",
-            )
-        try:
-            return {key: base64.b64decode(data[key]).decode() for key in keys}
-        except ValueError:
-            raise Terminal(
-                ConditionType.CREDENTIALS_VALID,
-                Reason.SECRET_NOT_FOUND,
-                f"spec.{field}: Secret {name!r} has a value that is no UTF-8 text",
-            ) from None
 
     async def _examine(self, spec: DatabaseServer, server: Server, outcomes: dict[ConditionType, Outcome]) -> None:
         try:
@@ -147,8 +122,8 @@ class DatabaseServerReconciler:
             )
         for body in self._world.live.all(TENANT_RECORDS):
             record = TenantRecord.model_validate(body)
-            if record.spec.database.server == spec.name and record.spec.database.id != facts.system_identifier:
-                await swap(self._world, record, {"database": {"id": facts.system_identifier}})
+            if change := repinned(record.spec, "database", spec.name, facts.system_identifier):
+                await swap(self._world, record, change)
 
     def _judge(self, name: str, server: Server | None, outcomes: dict[ConditionType, Outcome]) -> None:
         """Tell the connection; wake the tenants when that changes what they can do, or what their Secrets say."""

@@ -14,7 +14,7 @@ from tenantry.decide.conditions import Outcome
 from tenantry.decide.deletion import departure, keeping_more, pinned_deletion, safer, time_text
 from tenantry.decide.halt import Halt, Terminal, Waiting
 from tenantry.decide.merging import merge_patch
-from tenantry.decide.move import rolled_back
+from tenantry.decide.move import left_behind, rolled_back
 from tenantry.ports.kube import ConflictError, KubeError, NotFoundError
 from tenantry.reconcile.applied import hold_of
 from tenantry.reconcile.holding import Holding, SettlingError, ends_by_itself
@@ -24,6 +24,7 @@ from tenantry.reconcile.placing import usable_target
 from tenantry.reconcile.purge import purge
 from tenantry.reconcile.quiescence import quiesce
 from tenantry.reconcile.records import find_record, remove_record, swap
+from tenantry.reconcile.reopening import Reopening
 from tenantry.reconcile.report import Report
 from tenantry.reconcile.result import Result
 from tenantry.reconcile.terms import TermsOfTenants
@@ -37,10 +38,14 @@ SEARCH_RETRY = 30.0
 
 
 class Deletion:
-    """What follows a Tenant's deletion. Nothing is rendered or pruned any more, only brought to rest or taken down."""
+    """What follows a Tenant's deletion. Nothing is rendered or pruned any more, only brought to rest or taken down.
 
-    def __init__(self, world: World, memory: Memory) -> None:
+    But for a tenant that a move has stopped, and that is held or runs on: it is opened once more.
+    """
+
+    def __init__(self, world: World, memory: Memory, reopening: Reopening) -> None:
         self._world = world
+        self._reopening = reopening
         self._memory = memory
         self._holding = Holding(world, memory)
         self._terms = TermsOfTenants(world)
@@ -125,10 +130,13 @@ class Deletion:
         world = self._world
         # The later one: a window that begins in the past would be over before it has begun.
         now = max(world.clock.now(), await world.management.now())
-        record = await self._holding.check(tenant, record)
+        record = await self._check_held(tenant, record)
         pinned = self._pinned(tenant, record)
+        departing = departure(pinned, now)
+        if departing["state"] == RecordState.RETAINED:
+            await self._let_run_on(tenant, record, "its Tenant is deleted, and what it has runs on")
         change: dict[str, Any] = {
-            **departure(pinned, now),
+            **departing,
             "deletion": pinned.model_dump(by_alias=True, mode="json"),
             "message": "",
             **self._last_spec(tenant, record),
@@ -139,6 +147,37 @@ class Deletion:
         elif change["state"] == RecordState.PURGING:
             await self._memory.note_deletion(record)
         return await swap(world, record, change)
+
+    async def _check_held(self, tenant: Tenant, record: TenantRecord) -> TenantRecord:
+        """As `Holding.check`; what is held goes on serving, also where a move has stopped it.
+
+        Raises:
+            Waiting: it is held.
+            SettlingError: it waits a moment for others.
+            ConflictError: it was opened again: look again at once.
+        """
+        try:
+            return await self._holding.check(tenant, record)
+        except Waiting as held:
+            try:
+                await self._reopening.reopen(tenant, find_record(self._world, record.identity), "its deletion is held")
+            except Waiting as trouble:
+                told = f"{held.message}; {trouble.message}"
+                raise Waiting(held.condition, held.reason, told, retry_after=trouble.retry_after) from held
+            raise
+
+    async def _let_run_on(self, tenant: Tenant, record: TenantRecord, why: str) -> None:
+        """What nobody will look after any more serves, unless it can't be reached and the person insists.
+
+        Raises:
+            Waiting: it can't be opened yet.
+            ConflictError: it was opened again: look again at once.
+        """
+        try:
+            await self._reopening.reopen(tenant, record, why)
+        except Waiting:
+            if not self._may_orphan(tenant, record):
+                raise
 
     def _pinned(self, tenant: Tenant, record: TenantRecord) -> PinnedDeletion:
         """As its spec and its plan's content that it has say; where these make no sense together, what keeps more.
@@ -191,6 +230,7 @@ class Deletion:
         left = f"namespace {pinned.cluster.namespace} on Cluster {pinned.cluster.name}"
         if pinned.database.mode == "Shared":
             left += f", database {pinned.database.name} on DatabaseServer {pinned.database.server}"
+        left += "".join(f", from a move {left_behind(side)}" for side in pinned.former)
         message = f"left behind: {left}; it is dealt with when they are back. When it was let go: {why}"[:1024]
         return await swap(self._world, record, {"state": RecordState.ORPHANED.value, "message": message})
 
@@ -206,6 +246,7 @@ class Deletion:
     async def _abort(self, tenant: Tenant, record: TenantRecord | None) -> None:
         """Let the Tenant go and touch nothing: what it has runs on, and who applies it again has it back."""
         if record is not None:
+            await self._let_run_on(tenant, record, "its deletion was aborted")
             change = {"state": RecordState.RETAINED.value, "heldSince": None, **self._last_spec(tenant, record)}
             await swap(self._world, record, {**change, **rolled_back(record.spec, time_text(self._world.clock.now()))})
         self._tell(tenant, Reason.RETAINED, "its deletion was aborted: what it has runs on without being managed")

@@ -40,6 +40,21 @@ async def stop_old_side(world: World, target: Target, record: TenantRecord, move
         await _check_no_pods(target, record.spec.cluster.namespace)
 
 
+async def stop_database(world: World, record: TenantRecord) -> None:
+    """No login of the database works, and no session of it is open; all is kept. Safe to repeat and to lose.
+
+    Raises:
+        Waiting: the server is not ready, or refused.
+    """
+    server, wanted = ready_server(world, record), wanted_of(record)
+    try:
+        if not (await server.admin.inspect(wanted)).exists:
+            return  # it was lost: that is what is made good
+    except DatabaseError as error:
+        raise refused(error) from error
+    await _lock(server, wanted, parked=True)
+
+
 async def _lock(server: Server, wanted: WantedDatabase, *, parked: bool) -> None:
     """Logins locked and sessions ended; of a database that is left for good, also all privileges taken."""
     admin = server.admin

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass
 
 from tenantry.api.resources import TENANTS, Ref
@@ -23,7 +23,8 @@ class Entry:
     """What of a record is asked for often.
 
     Attributes:
-        clusters: Ids by name: where the tenant lives, where it moves to, and where moves have left something.
+        clusters: Ids by name: where the tenant lives, where it moves to, and where moves have left something. More
+            than one of a name where these differ.
         servers: As `clusters`, of its databases.
     """
 
@@ -35,8 +36,8 @@ class Entry:
     tenant_hash: str
     cluster: str
     server: str
-    clusters: Mapping[str, str]
-    servers: Mapping[str, str]
+    clusters: Mapping[str, Set[str]]
+    servers: Mapping[str, Set[str]]
     namespace: str
     plan: PinnedPlan | None
     state: str
@@ -57,8 +58,8 @@ class Entry:
             tenant_hash=record.identity.tenant_hash,
             cluster=spec.cluster.name,
             server=spec.database.server,
-            clusters={each.name: each.id for each in (*others_of(spec)[0], spec.cluster)},
-            servers={each.server: each.id for each in (*others_of(spec)[1], spec.database) if each.server},
+            clusters=_ids((each.name, each.id) for each in (*others_of(spec)[0], spec.cluster)),
+            servers=_ids((each.server, each.id) for each in (*others_of(spec)[1], spec.database) if each.server),
             namespace=spec.cluster.namespace,
             plan=spec.plan,
             state=spec.state,
@@ -123,11 +124,11 @@ class Ledger:
 
     def cluster_ids(self, cluster: str) -> set[str]:
         """The cluster ids that records have pinned under a Cluster's name."""
-        return {entry.clusters[cluster] for entry in self._entries.values() if cluster in entry.clusters}
+        return {each for entry in self._entries.values() for each in entry.clusters.get(cluster, ())}
 
     def server_ids(self, server: str) -> set[str]:
         """The system identifiers that records have pinned under a DatabaseServer's name."""
-        return {entry.servers[server] for entry in self._entries.values() if server in entry.servers}
+        return {each for entry in self._entries.values() for each in entry.servers.get(server, ())}
 
     def by_hash(self, tenant_hash: str) -> Entry | None:
         """The entry of a tenant hash."""
@@ -176,3 +177,11 @@ def others_of(spec: TenantRecordSpec) -> tuple[list[PinnedCluster], list[PinnedD
         clusters.append(spec.move.cluster)
         databases.append(spec.move.database)
     return [each for each in clusters if each is not None], [each for each in databases if each is not None]
+
+
+def _ids(named: Iterable[tuple[str, str]]) -> Mapping[str, Set[str]]:
+    """Ids by name."""
+    found: dict[str, set[str]] = {}
+    for name, each in named:
+        found.setdefault(name, set()).add(each)
+    return found

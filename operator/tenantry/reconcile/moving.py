@@ -23,8 +23,9 @@ from tenantry.decide.move import Destination, Step
 from tenantry.decide.placement import means, place
 from tenantry.ports.kube import ConflictError, KubeError
 from tenantry.ports.servers import Copied
-from tenantry.reconcile.arriving import Arrival, UnknownSideError, pin_cluster, pin_server
+from tenantry.reconcile.arriving import Arrival, pin_cluster, pin_server
 from tenantry.reconcile.copies import AT_ONCE, Copies, Failed, copies_of_others
+from tenantry.reconcile.database import UnknownSideError
 from tenantry.reconcile.exclusive import wants_own
 from tenantry.reconcile.leaving import seconds_since, stop_old_side
 from tenantry.reconcile.parking import ready_server, wanted_of
@@ -85,7 +86,7 @@ class Moving:
                     record = await swap(self._world, record, {"moveFailed": None})
                     return await self.advance(tenant, workspace, replace(placed, record=record), report)
                 case Step.ROLL_BACK:
-                    return await self._roll_back(tenant, placed, report, "it is not wanted any more", failed=False)
+                    return await self.take_back(tenant, placed, report, "it is not wanted any more", failed=False)
                 case _:
                     pass
         except UnknownSideError as halt:
@@ -239,7 +240,8 @@ class Moving:
                 True, Reason.MOVE_PREPARING, told, retry_after=COPY_RETRY
             )
             return placed
-        change = {"phase": MovePhase.STOPPING.value, "writeStoppedAt": self._moment()}
+        stopped_at = self._world.clock.now().isoformat(timespec="milliseconds")
+        change = {"phase": MovePhase.STOPPING.value, "writeStoppedAt": stopped_at}
         record = await swap(self._world, placed.record, {"move": change})
         self._tell(tenant, Reason.MOVE_STOPPING, "the new side is there: the old one is stopped")
         return await self._stop(tenant, replace(placed, record=record), report, arrival)
@@ -257,7 +259,7 @@ class Moving:
             raise
         except (Terminal, Waiting, KubeError) as trouble:
             if seconds_since(move.write_stopped_at, self._world) > STOP_PATIENCE:
-                return await self._roll_back(tenant, placed, report, trouble.message)
+                return await self.take_back(tenant, placed, report, trouble.message)
             self._rest(report, placed, Reason.MOVE_STOPPING, f"the old side is being stopped: {trouble.message}", RETRY)
             return None
         if move.database is None:
@@ -273,7 +275,7 @@ class Moving:
             logger.info("%s is copied and equal: %s", record.identity.tenant_id, found)
             return await self._switch(tenant, placed, report, arrival)
         if isinstance(found, Failed):
-            return await self._roll_back(tenant, placed, report, f"the copy failed: {found.message}")
+            return await self.take_back(tenant, placed, report, f"the copy failed: {found.message}")
         if not self._copies.under_way(record.name):
             try:
                 self._check_new_side(move, arrival)
@@ -317,13 +319,13 @@ class Moving:
         """A moment, for an answer may come late and the tenant is stopped already; then back to the old side."""
         now = self._world.clock.monotonic()
         if now - self._away_since.setdefault(placed.record.name, now) > AWAY_PATIENCE:
-            return await self._roll_back(tenant, placed, report, trouble)
+            return await self.take_back(tenant, placed, report, trouble)
         copying = _move_of(placed).phase == MovePhase.COPYING
         reason = Reason.MOVE_COPYING if copying else Reason.MOVE_STOPPING
         self._rest(report, placed, reason, f"the move waits for a moment: {trouble}", RETRY)
         return None
 
-    async def _roll_back(
+    async def take_back(
         self, tenant: Tenant, placed: Placed, report: Report, why: str, *, failed: bool = True
     ) -> Placed:
         """Nothing was written on the new side: the old one is all there is, and is opened again in this very pass."""
@@ -364,9 +366,6 @@ class Moving:
         about = self._world.live.get(tenant.ref)
         if about is not None:
             self._world.events.emit(about, warning=warning, reason=reason, message=message)
-
-    def _moment(self) -> str:
-        return self._world.clock.now().isoformat(timespec="milliseconds")
 
 
 def _move_of(placed: Placed) -> Move:

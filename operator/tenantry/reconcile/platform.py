@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import base64
 import logging
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 
 from tenantry.api.base import ObjectMeta
-from tenantry.api.conditions import Condition, ConditionType
-from tenantry.api.resources import Ref
+from tenantry.api.conditions import Condition, ConditionType, Reason
+from tenantry.api.resources import SECRETS, Ref
 from tenantry.decide.conditions import Outcome, summarize
+from tenantry.decide.halt import Terminal, Waiting
 from tenantry.ports.kube import NotFoundError
 from tenantry.ports.world import Availability
 from tenantry.reconcile.world import World
@@ -89,3 +91,45 @@ def availability_of(outcomes: Mapping[ConditionType, Outcome]) -> Availability:
         if outcome.status is not True:
             return Availability(ok=False, reason=outcome.reason, message=outcome.message)
     return Availability(ok=True)
+
+
+def platform_secret(
+    world: World, name: str, field: str, keys: Sequence[str], optional: Sequence[str] = ()
+) -> dict[str, str]:
+    """What a Secret of the operator's namespace says.
+
+    Args:
+        world: Where it is.
+        name: Of the Secret.
+        field: Of the spec, such as `adminSecretRef`: for messages.
+        keys: What it must have.
+        optional: What it may have.
+
+    Raises:
+        Waiting: SecretNotFound: it is not there.
+        Terminal: SecretNotFound: it lacks a key, or is no text.
+    """
+    namespace = world.settings.namespace
+    secret = world.live.get(Ref(SECRETS, namespace, name))
+    if secret is None:
+        raise Waiting(
+            ConditionType.CREDENTIALS_VALID,
+            Reason.SECRET_NOT_FOUND,
+            f"spec.{field}: there is no Secret {name!r} in the operator's namespace {namespace!r}",
+        )
+    data = secret.get("data") or {}
+    missing = [key for key in keys if not data.get(key)]
+    if missing:
+        raise Terminal(
+            ConditionType.CREDENTIALS_VALID,
+            Reason.SECRET_NOT_FOUND,
+            f"spec.{field}: Secret {name!r} has no key {', '.join(missing)}",
+        )
+    try:
+        return {key: base64.b64decode(data[key]).decode() for key in (*keys, *optional) if data.get(key)}
+    except ValueError:
+        raise Terminal(
+            ConditionType.CREDENTIALS_VALID,
+            Reason.SECRET_NOT_FOUND,
+            f"spec.{field}: Secret {name!r} has a value that is no UTF-8 text",
+        ) from None

@@ -36,6 +36,8 @@ class Report:
     Attributes:
         outcomes: One a concern, in the order in which they are told.
         move: How far a move is, or how the last one ended.
+        backup: What is known of its backups.
+        backup_outcome: What BackupHealthy says; None where no backup is made by itself.
         retry: Something transient happened.
 
     Args:
@@ -68,6 +70,8 @@ class Report:
         self._unanswered = False
         self.outcomes = outcomes
         self.move = tenant.status.move
+        self.backup = tenant.status.backup
+        self.backup_outcome: Outcome | None = None
         self.retry = False
 
     def placed(self, placed: Placed) -> None:
@@ -182,7 +186,7 @@ class Report:
             generation=self._generation,
             now=self._world.clock.now(),
         )
-        conditions += self._held_conditions()
+        conditions += [*self._backup_conditions(), *self._held_conditions()]
         if await write_status(self._world.management, self._world.live, tenant.ref, self._status(conditions)):
             self._announce(before, conditions[0])
 
@@ -219,6 +223,7 @@ class Report:
             ),
             preview=self._preview,
             move=self.move,
+            backup=self.backup,
             last_handled_reconcile_at=tenant.requested_at,
         )
 
@@ -228,6 +233,13 @@ class Report:
             return []
         generation, now = self._tenant.metadata.generation, self._world.clock.now()
         return [condition_of(ConditionType.CHANGE_HELD, self._held, self._previous(), generation, now)]
+
+    def _backup_conditions(self) -> list[Condition]:
+        """Beside Ready: a tenant whose backups fail serves as well as one whose backups don't."""
+        if self.backup_outcome is None:
+            return []
+        now, kind = self._world.clock.now(), ConditionType.BACKUP_HEALTHY
+        return [condition_of(kind, self.backup_outcome, self._previous(), self._generation, now)]
 
     @property
     def _url(self) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from tenantry.api.names import ANNOTATION_ROTATE_SYNC_TOKEN
 from tenantry.api.tenant import Tenant, TenantSpec
 from tenantry.decide.conditions import GOOD
@@ -45,22 +47,33 @@ def blueprint_of(
     shared: SharedDatabase | None,
     *,
     arriving: bool = False,
+    env: Mapping[str, str] | None = None,
 ) -> Blueprint:
     """One tenant as it is to be where it is placed; switched off where it is only arriving.
+
+    Args:
+        world: The world.
+        tenant: Whose it is.
+        placed: Where.
+        hosts: That it has.
+        shared: Its database on a shared server.
+        arriving: A move makes it.
+        env: Its environment; None to gather it from the workspace.
 
     Raises:
         Halt: its environment is not complete.
     """
     spec: TenantSpec = tenant.spec.model_copy(update={"enabled": False}) if arriving else tenant.spec
+    namespace = placed.record.spec.cluster.namespace
     return Blueprint(
         identity=placed.identity,
-        namespace=placed.record.spec.cluster.namespace,
+        namespace=namespace,
         cluster_name=placed.cluster.name,
         cluster=placed.cluster.spec,
         spec=spec,
         effective=placed.effective,
         hosts=hosts.served,
-        env=gather_env(world.live, tenant, placed.effective, placed.record.spec.cluster.namespace),
+        env=env if env is not None else gather_env(world.live, tenant, placed.effective, namespace),
         database_port=shared.server.endpoint.port if shared else None,
         database_cidrs=shared.cidrs if shared else (),
         plan=placed.terms.pin,

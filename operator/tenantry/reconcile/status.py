@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 
 from pydantic import BaseModel
 
+from tenantry.api.conditions import Condition, ConditionType
 from tenantry.api.resources import Ref
+from tenantry.decide.conditions import Outcome, condition_of
 from tenantry.ports.kube import Kube, LiveObjects, NotFoundError
 from tenantry.ports.world import Json
 
@@ -30,6 +33,16 @@ async def write_status(kube: Kube, live: LiveObjects, ref: Ref, status: BaseMode
         return False
     live.observe(answer)
     return True
+
+
+def told_of(outcome: Outcome, previous: list[Condition], generation: int, now: datetime) -> list[Condition]:
+    """Ready, and as kstatus has it Reconciling or Stalled."""
+    conditions = [condition_of(ConditionType.READY, outcome, previous, generation, now)]
+    if outcome.status is not True:
+        kind = ConditionType.STALLED if outcome.terminal else ConditionType.RECONCILING
+        holds = Outcome(True, outcome.reason, outcome.message)
+        conditions.append(condition_of(kind, holds, previous, generation, now))
+    return conditions
 
 
 def _difference(have: Json, want: Json) -> dict[str, Any]:

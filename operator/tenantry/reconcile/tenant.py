@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -10,11 +11,13 @@ from tenantry.api.conditions import ConditionType, Reason
 from tenantry.api.names import TENANT_FINALIZER
 from tenantry.api.resources import TENANT_RECORDS, Ref
 from tenantry.api.tenant import Tenant
+from tenantry.api.tenantrecord import TenantRecord
 from tenantry.decide.conditions import GOOD, PENDING, Outcome
-from tenantry.decide.halt import Halt, Terminal
+from tenantry.decide.halt import Halt, Terminal, Waiting
 from tenantry.decide.rollout import Health
 from tenantry.ports.kube import ConflictError, KubeError
-from tenantry.reconcile.applied import Hold, hold_of, note_applied, note_suspended
+from tenantry.reconcile.applied import Hold, hold_of, note_applied, note_suspended, own_record
+from tenantry.reconcile.backuphealth import look_after_backups
 from tenantry.reconcile.build import Build
 from tenantry.reconcile.contention import LACKS_ROOM, ROOM, hosts_on
 from tenantry.reconcile.database import SharedDatabase, pinned_database
@@ -23,12 +26,15 @@ from tenantry.reconcile.holding import expiry_of
 from tenantry.reconcile.ingress import IngressReadiness
 from tenantry.reconcile.memory import Memory
 from tenantry.reconcile.moving import Moving
+from tenantry.reconcile.openstores import BackupKit
 from tenantry.reconcile.placing import Placed, Placing
 from tenantry.reconcile.preview import preview
+from tenantry.reconcile.reopening import Having, Reopening
 from tenantry.reconcile.report import Report
+from tenantry.reconcile.restoring import Restoring
 from tenantry.reconcile.result import Result
 from tenantry.reconcile.serving import blueprint_of, claim_hosts, host_claims
-from tenantry.reconcile.workspace import find_workspace
+from tenantry.reconcile.workspace import Workspace, find_workspace
 from tenantry.reconcile.world import World
 
 CONCERNS = (
@@ -62,12 +68,15 @@ class Verified:
 class TenantReconciler:
     """Reconciles Tenants."""
 
-    def __init__(self, world: World, memory: Memory) -> None:
+    def __init__(self, world: World, memory: Memory, kit: BackupKit) -> None:
         self._world = world
+        self._kit = kit
         self._placing = Placing(world)
         self._moving = Moving(world)
+        self._restoring = Restoring(world, kit)
         self._memory = memory
-        self._deletion = Deletion(world, memory)
+        self._reopening = Reopening(world, self._steps, self._open, self._unknown)
+        self._deletion = Deletion(world, memory, self._reopening)
         self._ingress = IngressReadiness(world.clock)
         self._verified: dict[str, Verified] = {}
 
@@ -75,6 +84,7 @@ class TenantReconciler:
         """One pass over one Tenant."""
         body = self._world.live.get(key)
         if body is None:
+            self._kit.schedules.forget(key)
             if (record := self._world.ledger.record_of(key)) is not None:
                 # It may have gone between its record and its finalizer, when nobody was there to see it go.
                 self._world.wake.wake(Ref(TENANT_RECORDS, "", record))
@@ -88,6 +98,8 @@ class TenantReconciler:
             self._judge(key, revision, Health.IDLE)
             self._verified.pop(record, None)
             await self._moving.forget(record)
+            await self._restoring.forget(record)
+            self._kit.schedules.forget(key)
             return await self._deletion.reconcile(hold.applied if hold and hold.applied else tenant)
         return await self._look_after(tenant, hold, revision)
 
@@ -102,8 +114,11 @@ class TenantReconciler:
             return await self._expire(current, expiry)
         left = hold is not None and hold.applied is None
         health: Health | None = Health.IDLE
-        if current.spec.suspend and hold is None:
-            await note_suspended(self._world, tenant)
+        suspended = SUSPENDED
+        if current.spec.suspend and not left:
+            suspended = await self._rest(current, report)
+            if hold is None:
+                await note_suspended(self._world, tenant)
         elif not current.spec.suspend and not left:
             await self.attempt(current, report)
             health = report.health
@@ -112,11 +127,27 @@ class TenantReconciler:
         if hold is not None and left:
             await report.write_left_alone(Reason.DRY_RUN, hold.why)
         elif current.spec.suspend:
-            await report.write_left_alone(Reason.SUSPENDED, SUSPENDED)
+            await report.write_left_alone(Reason.SUSPENDED, suspended)
         else:
             await report.write()
         self._judge(tenant.ref, report.revision or revision, health)
         return self._next(report, expiry)
+
+    def _unknown(self, tenant: Tenant) -> Report:
+        return Report(self._world, tenant, dict.fromkeys(CONCERNS, PENDING))
+
+    async def _rest(self, tenant: Tenant, report: Report) -> str:
+        """What is told of a suspended tenant; one that a move has stopped is opened before it is left as it is.
+
+        Raises:
+            ConflictError: it was opened, or somebody else wrote: look again at once.
+        """
+        try:
+            await self._reopening.reopen(tenant, own_record(self._world, tenant), "spec.suspend is true")
+        except Waiting as halt:
+            report.outcomes[halt.condition] = Outcome.of(halt)
+            return f"{SUSPENDED}; {halt.message}"
+        return SUSPENDED
 
     async def attempt(self, tenant: Tenant, report: Report) -> None:
         """Bring the tenant to where its spec wants it; what stops that is told in the report.
@@ -140,7 +171,7 @@ class TenantReconciler:
         """Put into the report what the held spec would do."""
 
         async def attempt(world: World, wanted: Tenant, rehearsed: Report) -> None:
-            await TenantReconciler(world, self._memory).attempt(wanted, rehearsed)
+            await TenantReconciler(world, self._memory, self._kit).attempt(wanted, rehearsed)
 
         found = None
         if hold.held:
@@ -157,24 +188,55 @@ class TenantReconciler:
     async def _provision(self, tenant: Tenant, report: Report) -> None:
         world = self._world
         workspace = find_workspace(world, tenant.workspace)
-        placed = await self._placing.place(tenant, workspace)
+        placed = await self._place(tenant, workspace)
         report.placed(placed)
         if not tenant.has_finalizer:
             await self._add_finalizer(tenant)
         await report.write_first()
         placed = replace(placed, record=await note_applied(world, tenant, placed.record))
+        look_after_backups(world, self._kit, tenant, placed, report)
         # A rehearsal says that a move would begin; one that is under way is none of its business.
         moving = not world.rehearsal or placed.record.spec.move is None
-        here = await self._moving.advance(tenant, workspace, placed, report) if moving else placed
+        steps = self._steps(placed.record)
+        here = await steps.advance(tenant, workspace, placed, report) if moving else placed
         if here is not placed:
             self._verified.pop(placed.record.name, None)  # it was at rest, whatever was seen of it before
         if here is None:
             return
         placed = here
+        await self._serve(tenant, placed, self._database(placed, workspace.labels), report)
+        if moving:
+            await self._steps(placed.record).finish(tenant, placed, report)
+
+    async def _place(self, tenant: Tenant, workspace: Workspace) -> Placed:
+        """Where it is to be; what is refused now takes nothing from a tenant that was stopped for a move."""
+        try:
+            return await self._placing.place(tenant, workspace)
+        except (Terminal, Waiting) as halt:
+            try:
+                await self._reopening.reopen(tenant, own_record(self._world, tenant), halt.message)
+            except Waiting as trouble:
+                told = f"{halt.message}; {trouble.message}"
+                raise Waiting(halt.condition, halt.reason, told, retry_after=trouble.retry_after) from halt
+            raise
+
+    async def _open(self, tenant: Tenant, placed: Placed, having: Having, report: Report) -> None:
+        self._verified.pop(placed.record.name, None)  # it was at rest, whatever was seen of it before
+        await self._serve(tenant, placed, (having.shared, None), report, having.env)
+
+    async def _serve(
+        self,
+        tenant: Tenant,
+        placed: Placed,
+        database: tuple[SharedDatabase | None, Halt | None],
+        report: Report,
+        env: Mapping[str, str] | None = None,
+    ) -> None:
+        """One pass over all that the tenant has where it is placed."""
+        world, (shared, database_halt) = self._world, database
         claims = host_claims(world, placed)
         hosts = await claim_hosts(tenant, placed, claims)
-        shared, database_halt = self._database(placed, workspace.labels)
-        blueprint = blueprint_of(world, tenant, placed, hosts, shared)
+        blueprint = blueprint_of(world, tenant, placed, hosts, shared, env=env)
         report.serves(blueprint)
         build = Build(world, placed, blueprint, shared, tenant)
         verified = self._verified.get(placed.record.name)
@@ -199,8 +261,11 @@ class TenantReconciler:
                 world.contention.freed(hosts_on(placed.cluster.name), world.wake.wake)
         trouble = released if hosts.outcome.status is True else hosts.outcome
         report.outcomes[ConditionType.INGRESS_READY] = await self._ingress.outcome(placed.target, blueprint, trouble)
-        if moving:
-            await self._moving.finish(tenant, placed, report)
+
+    def _steps(self, record: TenantRecord) -> Moving | Restoring:
+        """Who sees to it that a tenant gets from one place, or database, to another."""
+        move = record.spec.move
+        return self._restoring if move is not None and move.restore is not None else self._moving
 
     def _database(self, placed: Placed, labels: dict[str, str]) -> tuple[SharedDatabase | None, Halt | None]:
         if placed.record.spec.database.mode != "Shared":

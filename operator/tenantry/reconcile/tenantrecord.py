@@ -46,6 +46,7 @@ class TenantRecordReconciler:
         record = find_named(self._world, key)
         if record is None:
             return Result()
+        record = await self._left.forget(record)
         record, again = await self._left.look_after(record)
         if await self._has_tenant(record):
             return Result(requeue_after=again)
@@ -155,6 +156,7 @@ class TenantRecordReconciler:
             )
             return Result(requeue_after=world.jitter(RETRY))
         await check_due(world, record)
+        record = await world.farewells.see_to_it(record)  # before its turn: it takes several passes
         if (wait := self._purge_slot()) is not None:
             return Result(requeue_after=wait)
         began = parse_time(record.spec.deleted_at)
@@ -201,7 +203,7 @@ class TenantRecordReconciler:
             _about(record),
             warning=False,
             reason=Reason.PURGED,
-            message=f"nothing of {record.identity.tenant_id} is left",
+            message=_farewell(record),
         )
         # a namesake may have waited for this
         self._world.wake.wake(Ref(TENANTS, record.spec.workspace, record.spec.tenant))
@@ -254,6 +256,11 @@ class TenantRecordReconciler:
         except NotFoundError:
             return False
         return bool(body["metadata"]["uid"] == record.spec.tenant_uid)
+
+
+def _farewell(record: TenantRecord) -> str:
+    last = f"; its final backup is {record.spec.final_backup}" if record.spec.final_backup else ""
+    return f"nothing of {record.identity.tenant_id} is left{last}"
 
 
 def _retained(record: TenantRecord) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from tenantry.ports.servers import DatabaseCopier, OwnServers, ServerCertificate
 from tenantry.ports.world import Clock, Dns, Events, Wake
 from tenantry.reconcile.contention import Contention
 from tenantry.reconcile.endings import Endings
+from tenantry.reconcile.farewells import Farewells
 from tenantry.reconcile.ledger import Ledger
 from tenantry.reconcile.verdicts import Verdicts
 
@@ -50,6 +51,7 @@ class World:
         jitter: Spreads a time in seconds so that many objects do not come due together.
         contention: Who waits for what another tenant has.
         endings: Tenants that were removed although they had our finalizer.
+        farewells: Who backs up what is about to be destroyed.
         verdicts: What the last passes over the tenants found out.
         rehearsal: Nothing of what is done here is really done, and must not be told as done.
     """
@@ -71,5 +73,6 @@ class World:
     copier: DatabaseCopier
     contention: Contention = field(default_factory=Contention)
     endings: Endings = field(default_factory=Endings)
+    farewells: Farewells = field(default_factory=Farewells)
     verdicts: Verdicts = field(default_factory=Verdicts)
     rehearsal: bool = False

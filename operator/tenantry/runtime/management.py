@@ -13,13 +13,16 @@ from tenantry.adapters.kube.live import LiveCache
 from tenantry.adapters.kube.watch import Watcher
 from tenantry.api.names import GROUP, LABEL_DATABASE_SECRET, LABEL_ENV_SECRET, LABEL_PLAN
 from tenantry.api.resources import (
+    BACKUP_STORES,
     CLUSTERS,
     CONTROLLER_REVISIONS,
     DATABASE_SERVERS,
     NAMESPACES,
     SECRETS,
+    TENANT_BACKUPS,
     TENANT_PLANS,
     TENANT_RECORDS,
+    TENANT_RESTORES,
     TENANTS,
     Ref,
     Resource,
@@ -29,7 +32,7 @@ from tenantry.ports.world import Json
 
 logger = logging.getLogger(__name__)
 
-HANDLED: Final = (TENANTS, CLUSTERS, DATABASE_SERVERS, TENANT_PLANS)
+HANDLED: Final = (TENANTS, CLUSTERS, DATABASE_SERVERS, TENANT_PLANS, BACKUP_STORES, TENANT_BACKUPS, TENANT_RESTORES)
 """The kinds that people write: watched by kopf."""
 WATCH_RESTART: Final = 5.0
 

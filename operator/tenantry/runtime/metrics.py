@@ -13,7 +13,16 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
-from tenantry.api.resources import CLUSTERS, DATABASE_SERVERS, TENANT_PLANS, TENANTS, Resource
+from tenantry.api.resources import (
+    BACKUP_STORES,
+    CLUSTERS,
+    DATABASE_SERVERS,
+    TENANT_BACKUPS,
+    TENANT_PLANS,
+    TENANT_RESTORES,
+    TENANTS,
+    Resource,
+)
 from tenantry.ports.world import Clock
 from tenantry.runtime.queue import Key, QueueObserver
 from tenantry.runtime.workers import Outcome, RunObserver
@@ -30,6 +39,17 @@ _REQUEST_BUCKETS: Final = (0.005, 0.025, 0.1, 0.25, 0.5, 1, 2, 4, 8, 15, 30, 60)
 # All three as in controller-runtime and client-go.
 
 _NO_ANSWER: Final = "<error>"  # client-go's word for it
+
+
+_CONTROLLERS: Final = (
+    TENANTS,
+    CLUSTERS,
+    DATABASE_SERVERS,
+    TENANT_PLANS,
+    BACKUP_STORES,
+    TENANT_BACKUPS,
+    TENANT_RESTORES,
+)
 
 
 class TenantState(StrEnum):
@@ -180,7 +200,7 @@ class Metrics(QueueObserver, RunObserver):
         clock: Clock,
         version: str,
         workers: int,
-        controllers: Iterable[Resource] = (TENANTS, CLUSTERS, DATABASE_SERVERS, TENANT_PLANS),
+        controllers: Iterable[Resource] = _CONTROLLERS,
     ) -> None:
         """The controllers' series are there with 0 from the start, so that rates are right from the first event on."""
         self._clock = clock

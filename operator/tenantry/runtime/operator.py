@@ -19,20 +19,41 @@ from tenantry.adapters.kube.events import EventWriter
 from tenantry.adapters.kube.management import management_client
 from tenantry.adapters.kube.targets import TargetPool
 from tenantry.adapters.postgres.copying import PostgresCopier
+from tenantry.adapters.postgres.dumping import PostgresDumper
+from tenantry.adapters.postgres.loading import PostgresLoader
 from tenantry.adapters.postgres.own import TunnelledServers
 from tenantry.adapters.postgres.servers import ServerPool
-from tenantry.api.resources import CLUSTERS, DATABASE_SERVERS, TENANT_PLANS, TENANT_RECORDS, TENANTS, Ref, Resource
+from tenantry.adapters.stores.client import ObstoreStores
+from tenantry.adapters.stores.sealing import AgeSealer
+from tenantry.api.resources import (
+    BACKUP_STORES,
+    CLUSTERS,
+    DATABASE_SERVERS,
+    TENANT_BACKUPS,
+    TENANT_PLANS,
+    TENANT_RECORDS,
+    TENANT_RESTORES,
+    TENANTS,
+    Ref,
+    Resource,
+)
 from tenantry.ports.kube import ConflictError, KubeError
 from tenantry.ports.world import Json
+from tenantry.reconcile.backupstore import BackupStoreReconciler
 from tenantry.reconcile.cluster import ClusterReconciler
 from tenantry.reconcile.databaseserver import DatabaseServerReconciler
+from tenantry.reconcile.finalbackups import FinalBackups
 from tenantry.reconcile.identity import management_id
 from tenantry.reconcile.ledger import Ledger
 from tenantry.reconcile.memory import Memory
+from tenantry.reconcile.openstores import BackupKit
 from tenantry.reconcile.result import Result
+from tenantry.reconcile.scheduling import Scheduling
 from tenantry.reconcile.tenant import TenantReconciler
+from tenantry.reconcile.tenantbackup import TenantBackupReconciler
 from tenantry.reconcile.tenantplan import TenantPlanReconciler
 from tenantry.reconcile.tenantrecord import TenantRecordReconciler
+from tenantry.reconcile.tenantrestore import TenantRestoreReconciler
 from tenantry.reconcile.world import Settings, World
 from tenantry.runtime.census import count_tenants
 from tenantry.runtime.clock import SystemClock
@@ -183,8 +204,11 @@ class Operator:
     async def _work(
         self, world: World, cache: ManagementCache, stop: asyncio.Event, background: list[asyncio.Task[None]]
     ) -> None:
-        reconcilers = _reconcilers(world)
+        kit = BackupKit(ObstoreStores(), AgeSealer(), PostgresDumper(), PostgresLoader(), worker=_new_id())
+        world.farewells.see_to_it = FinalBackups(world, kit).see_to_it
+        reconcilers = _reconcilers(world, kit)
         await cache.prime(PRIME_SECONDS)
+        kit.shelf.fill(cache.all(TENANT_BACKUPS))
         for record in cache.all(TENANT_RECORDS):
             self._ledger.note(record["metadata"]["name"], record)
         await self._first_pass(reconcilers, cache)
@@ -195,6 +219,7 @@ class Operator:
         background += [
             asyncio.create_task(self._watch(world, cache), name="kopf"),
             asyncio.create_task(self._relist(cache), name="relist"),
+            asyncio.create_task(Scheduling(world, kit).run(), name="schedules"),
         ]
         workers = asyncio.create_task(
             run_workers(
@@ -230,7 +255,7 @@ class Operator:
             except Exception:  # one object must not keep the operator from starting
                 logger.exception("%s could not be looked at before the start", key)  # it must not hold up the others
 
-        for resource in (DATABASE_SERVERS, CLUSTERS):
+        for resource in (DATABASE_SERVERS, CLUSTERS, BACKUP_STORES):
             keys = [Ref(resource, "", body["metadata"]["name"]) for body in cache.all(resource)]
             await asyncio.gather(*(visit(key) for key in keys))
 
@@ -319,14 +344,17 @@ def _tenant(key: Ref) -> Ref | None:
     return key if key.resource == TENANTS else None
 
 
-def _reconcilers(world: World) -> dict[Resource, Reconcile]:
+def _reconcilers(world: World, kit: BackupKit) -> dict[Resource, Reconcile]:
     memory = Memory(world)
     return {
-        TENANTS: TenantReconciler(world, memory).reconcile,
+        TENANTS: TenantReconciler(world, memory, kit).reconcile,
         TENANT_RECORDS: TenantRecordReconciler(world, memory).reconcile,
         TENANT_PLANS: TenantPlanReconciler(world).reconcile,
         CLUSTERS: ClusterReconciler(world).reconcile,
         DATABASE_SERVERS: DatabaseServerReconciler(world).reconcile,
+        BACKUP_STORES: BackupStoreReconciler(world, kit).reconcile,
+        TENANT_BACKUPS: TenantBackupReconciler(world, kit).reconcile,
+        TENANT_RESTORES: TenantRestoreReconciler(world, kit).reconcile,
     }
 
 

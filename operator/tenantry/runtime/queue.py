@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Final, Protocol, TypeAlias
 
-from tenantry.api.resources import CLUSTERS, DATABASE_SERVERS, TENANT_PLANS, Ref, Resource
+from tenantry.api.resources import BACKUP_STORES, CLUSTERS, DATABASE_SERVERS, TENANT_PLANS, Ref, Resource
 from tenantry.decide.backoff import Backoff
 from tenantry.ports.world import Clock
 
@@ -23,7 +23,7 @@ PLATFORM_LANE: Final = ""
 UNPLACED_LANE: Final = "-"
 """The lane of keys without a target yet. No object can be called that."""
 
-_PLATFORM_KINDS: Final = frozenset({CLUSTERS, DATABASE_SERVERS, TENANT_PLANS})
+_PLATFORM_KINDS: Final = frozenset({CLUSTERS, DATABASE_SERVERS, TENANT_PLANS, BACKUP_STORES})
 _STALE_TIMERS: Final = 64
 
 

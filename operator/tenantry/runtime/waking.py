@@ -7,6 +7,7 @@ from typing import Final
 
 from tenantry.api.names import ANNOTATION_DRY_RUN
 from tenantry.api.resources import (
+    BACKUP_STORES,
     CLUSTERS,
     CONTROLLER_REVISIONS,
     DATABASE_SERVERS,
@@ -147,6 +148,12 @@ class Waker:
             references = (body["spec"].get(field) or {} for field in ("adminSecretRef", "caSecretRef"))
             if any(reference.get("name") == name for reference in references):
                 self._queue.add(_ref(DATABASE_SERVERS, body))
+        for body in self.live.all(BACKUP_STORES):
+            spec = body["spec"]
+            references = (spec.get(field) or {} for field in ("credentialsSecretRef", "signingSecretRef"))
+            encryption = (spec.get("encryption") or {}).get("secretRef") or {}
+            if encryption.get("name") == name or any(reference.get("name") == name for reference in references):
+                self._queue.add(_ref(BACKUP_STORES, body))
 
     # --- changes on a target --------------------------------------------------------------------------------------
     def target_changed(self, _cluster: str, _ref: Ref, tenant_hash: str, _body: Json | None) -> None:

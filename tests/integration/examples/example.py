@@ -78,8 +78,9 @@ class Example:
             body["metadata"]["namespace"] = self.workbench.workspace
         else:
             body["metadata"]["name"] = self._own(body["metadata"]["name"])
-        if "plan" in body.get("spec", {}):
-            body["spec"]["plan"] = self._own(body["spec"]["plan"])
+        for name in ("plan", "store"):
+            if name in body.get("spec", {}):
+                body["spec"][name] = self._own(body["spec"][name])
         return body
 
     def _own(self, name: str) -> str:

@@ -10,7 +10,7 @@ from psycopg import sql
 from tenantry.adapters.postgres.connections import Connection
 from tenantry.ports.postgres import DatabaseError
 
-_SETTINGS: Final = {
+SETTINGS: Final = {
     "search_path": "pg_catalog,pg_temp",
     "row_security": "off",
     "statement_timeout": "0",
@@ -69,14 +69,14 @@ async def read_content(connection: Connection) -> Content:
     Raises:
         psycopg.Error: what the server says, such as that a policy hides rows.
     """
-    for name, value in _SETTINGS.items():
+    for name, value in SETTINGS.items():
         await connection.execute("SELECT set_config(%s, %s, false)", (name, value))
     tables: dict[str, tuple[int, str]] = {}
-    for schema, table in await _names(connection, "r"):
+    for schema, table in await names_of(connection, "r"):
         row = await _one(connection, sql.SQL(_ROWS).format(sql.Identifier(schema, table)))
         tables[f"{schema}.{table}"] = (row[0], row[1])
     sequences: dict[str, tuple[Any, ...]] = {}
-    for schema, sequence in await _names(connection, "S"):
+    for schema, sequence in await names_of(connection, "S"):
         query = sql.SQL("SELECT last_value, is_called FROM {}").format(sql.Identifier(schema, sequence))
         sequences[f"{schema}.{sequence}"] = await _one(connection, query)
     cursor = await connection.execute(_OBJECTS)
@@ -107,7 +107,8 @@ def _differing(before: dict[Any, Any], after: dict[Any, Any]) -> list[str]:
     return sorted(str(key)[:128] for key in keys if before.get(key) != after.get(key))
 
 
-async def _names(connection: Connection, kind: str) -> list[tuple[Any, ...]]:
+async def names_of(connection: Connection, kind: str) -> list[tuple[Any, ...]]:
+    """Schema and name of all relations of a kind (as `pg_class.relkind`) that belong to no extension."""
     cursor = await connection.execute(_RELATIONS, (kind,))
     return await cursor.fetchall()
 

@@ -58,7 +58,7 @@ class PostgresCopier:
 
     async def is_empty(self, destination: Server, wanted: WantedDatabase) -> bool:
         """See `DatabaseCopier`."""
-        async with _session(destination, wanted.database) as connection:
+        async with session(destination, wanted.database) as connection:
             cursor = await connection.execute(_CONTENT, ([wanted.owner, *wanted.logins], wanted.database))
             return await cursor.fetchone() == (False,)
 
@@ -87,7 +87,7 @@ class PostgresCopier:
 async def _copy(
     tools: Tools, source: Server, old: WantedDatabase, destination: Server, new: WantedDatabase, password: str
 ) -> int:
-    with _dialling(source) as reading, _dialling(destination) as writing:
+    with dialling_of(source) as reading, dialling_of(destination) as writing:
         admin = source.endpoint
         dump = Command(
             tools.dump,
@@ -110,16 +110,20 @@ async def content_of(
     Raises:
         DatabaseError: it can't be read.
     """
-    async with _session(server, database, login) as connection:
+    async with session(server, database, login) as connection:
         # As the owner, who may read all of it and no more.
         await connection.execute(sql.SQL("SET ROLE {}").format(sql.Identifier(owner)))
         return await comparing.read_content(connection)
 
 
 @asynccontextmanager
-async def _session(server: Server, database: str, login: tuple[str, str] | None = None) -> AsyncIterator[Connection]:
-    """A session of the admin role, or of a login with its password; without a limit of time."""
-    with _dialling(server) as dialling:
+async def session(server: Server, database: str, login: tuple[str, str] | None = None) -> AsyncIterator[Connection]:
+    """A session of the admin role, or of a login with its password; without a limit of time.
+
+    Raises:
+        DatabaseError: for whatever goes wrong in dialling and in the body.
+    """
+    with dialling_of(server) as dialling:
         conninfo = dialling.as_admin(database) if login is None else dialling.as_tenant(database, *login)
         try:
             connection = await psycopg.AsyncConnection.connect(conninfo, autocommit=True)
@@ -133,7 +137,8 @@ async def _session(server: Server, database: str, login: tuple[str, str] | None 
 
 
 @contextmanager
-def _dialling(server: Server) -> Iterator[Dialling]:
+def dialling_of(server: Server) -> Iterator[Dialling]:
+    """How a server is dialled by what takes long; its CA file is there until the end."""
     endpoint = server.endpoint
     dialling = Dialling(
         ServerParams(

@@ -36,12 +36,12 @@ async def pipe(dump: Command, restore: Command) -> int:
     """
     processes: list[asyncio.subprocess.Process] = []
     try:
-        writer = await _start(restore, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.DEVNULL)
+        writer = await start(restore, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.DEVNULL)
         processes.append(writer)
-        reader = await _start(dump, stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE)
+        reader = await start(dump, stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE)
         processes.append(reader)
         said_by_reader, said_by_writer, moved = await asyncio.gather(
-            _said(reader), _said(writer), _move(reader, writer)
+            words_of(reader), words_of(writer), _move(reader, writer)
         )
         read, written = await reader.wait(), await writer.wait()
         # The one that failed by itself has a word to say of it; the other one only misses its pipe.
@@ -54,10 +54,10 @@ async def pipe(dump: Command, restore: Command) -> int:
         return moved
     finally:
         for process in processes:
-            await _end(process)
+            await end(process)
 
 
-async def _end(process: asyncio.subprocess.Process) -> None:
+async def end(process: asyncio.subprocess.Process) -> None:
     """Kill it if it runs; what is still in its pipes is read away, or they would stay open."""
     if process.returncode is None:
         with suppress(ProcessLookupError):
@@ -80,7 +80,12 @@ def first_error(said: str) -> str:
     return match[1][:_LONGEST] if match else ""
 
 
-async def _start(command: Command, *, stdin: int, stdout: int) -> asyncio.subprocess.Process:
+async def start(command: Command, *, stdin: int, stdout: int) -> asyncio.subprocess.Process:
+    """Start a program, with a pipe for what it says on standard error.
+
+    Raises:
+        DatabaseError: it can't be started.
+    """
     try:
         return await asyncio.create_subprocess_exec(
             command.program,
@@ -94,7 +99,8 @@ async def _start(command: Command, *, stdin: int, stdout: int) -> asyncio.subpro
         raise DatabaseError(f"{command.program.name} can't be started: {error.strerror}") from error
 
 
-async def _said(process: asyncio.subprocess.Process) -> str:
+async def words_of(process: asyncio.subprocess.Process) -> str:
+    """What a program says on standard error until its end: the beginning of it."""
     kept = b""
     assert process.stderr is not None  # noqa: S101 - it was started with a pipe there
     while chunk := await process.stderr.read(_KEPT):

@@ -10,9 +10,9 @@ import orjson
 from tenantry.adapters.postgres.snapshot import DatabaseRow, Grant, RoleRow, Snapshot
 from tenantry.ports.postgres import DatabaseError, WantedDatabase
 
-OPERATOR_CONNECTIONS: Final = 2
+OPERATOR_CONNECTIONS: Final = 4
 """A database's limit also counts the admin role, which is no superuser. So the logins have the tenant's limit and the
-database this many more, or a tenant that uses all of its own would keep the operator out."""
+database this many more, or a tenant that uses all of its own would keep the operator out: a dump takes two of them."""
 
 MAX_NAME_BYTES: Final = 63
 """PostgreSQL cuts longer names silently, and two tenants' names could become one."""

@@ -1,0 +1,51 @@
+"""`Loader` on real servers: an archive is read by pg_restore in a session of the tenant's own login.
+
+Never as the operator's role: functions, checks and triggers in it are the tenant's, and run while it is read; see
+`copying` for what they could do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+from tenantry.adapters.postgres import rules
+from tenantry.adapters.postgres.copying import LEFT_OUT, dialling_of
+from tenantry.adapters.postgres.piping import Command
+from tenantry.adapters.postgres.streaming import feed
+from tenantry.adapters.postgres.tools import MAJOR, Tools, find_tools, surroundings
+from tenantry.ports.postgres import DatabaseError, WantedDatabase
+from tenantry.ports.servers import Server
+
+
+class PostgresLoader:
+    """Implements `tenantry.ports.backup.Loader`."""
+
+    async def check(self, server: Server, tool_major: int) -> None:
+        """See `Loader`."""
+        await self._tools(server, tool_major)
+
+    async def load(
+        self, server: Server, wanted: WantedDatabase, password: str, chunks: AsyncIterator[bytes], tool_major: int
+    ) -> None:
+        """See `Loader`."""
+        rules.check_names(wanted)
+        tools = await self._tools(server, tool_major)
+        with dialling_of(server) as dialling:
+            command = Command(
+                tools.restore,
+                (
+                    f"--dbname={wanted.database}",
+                    "--exit-on-error",
+                    f"--role={wanted.owner}",
+                    "--no-password",
+                    *LEFT_OUT,
+                ),
+                surroundings(dialling.params, wanted.database, wanted.logins[0], password, dialling.ca_file),
+            )
+            await feed(command, chunks)
+
+    @staticmethod
+    async def _tools(server: Server, tool_major: int) -> Tools:
+        if server.facts is None:
+            raise DatabaseError("the server was not probed yet")
+        return await find_tools(tool_major * MAJOR, server.facts.version)

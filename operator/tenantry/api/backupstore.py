@@ -1,0 +1,131 @@
+"""BackupStore: an object store, or a folder, that tenants' backups are written to."""
+
+from __future__ import annotations
+
+from typing import Annotated, Final
+
+from pydantic import ConfigDict, Field
+
+from tenantry.api.base import (
+    AGE,
+    MESSAGE,
+    READY,
+    REASON,
+    AllowedWorkspaces,
+    Column,
+    Kind,
+    Model,
+    ObjectMeta,
+    Rule,
+    SecretRef,
+    Text,
+    rules,
+)
+from tenantry.api.conditions import Condition
+from tenantry.api.resources import BACKUP_STORES
+
+URL_PATTERN: Final = r"^((s3|gs|az)://[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9._/-]*)?|file:///[A-Za-z0-9._/-]+)$"
+RECIPIENT_PATTERN: Final = r"^age1[ac-hj-np-z02-9]{58}$"
+
+Recipient = Annotated[str, Field(min_length=62, max_length=62, pattern=RECIPIENT_PATTERN)]
+
+
+class StoreEncryption(Model):
+    """How the backups in a store are encrypted (age, X25519), before they leave the operator."""
+
+    model_config = ConfigDict(
+        json_schema_extra=rules(
+            Rule(
+                "has(self.secretRef) || (has(self.recipients) && self.recipients.size() > 0)",
+                "set recipients, or secretRef, or both",
+            )
+        )
+    )
+
+    recipients: Annotated[list[Recipient], Field(max_length=8)] | None = Field(
+        None,
+        description="age public keys (age1...). Whoever has one of their private keys can read the backups: it need "
+        "not be in any cluster.",
+    )
+    secret_ref: SecretRef | None = Field(
+        None,
+        description="Secret in the operator's namespace with key identity: an age private key (AGE-SECRET-KEY-1...). "
+        "The operator encrypts for it too, and needs it to restore.",
+    )
+
+
+class BackupStoreSpec(Model):
+    """Where backups go, as the platform team wants it."""
+
+    model_config = ConfigDict(
+        json_schema_extra=rules(
+            Rule(
+                "!has(self.endpoint) || self.url.startsWith('s3://') || self.url.startsWith('az://')",
+                "endpoint goes with s3:// and az:// only; leave it out",
+                ".endpoint",
+            ),
+            Rule(
+                "!has(self.region) || self.url.startsWith('s3://')",
+                "region goes with s3:// only; leave it out",
+                ".region",
+            ),
+            Rule(
+                "!has(self.credentialsSecretRef) || !self.url.startsWith('file:')",
+                "a folder has no credentials; leave credentialsSecretRef out",
+                ".credentialsSecretRef",
+            ),
+            Rule("self.url == oldSelf.url", "url can't be changed: make another BackupStore", ".url"),
+        )
+    )
+
+    description: Text = ""
+    url: Annotated[str, Field(min_length=6, max_length=512, pattern=URL_PATTERN)] = Field(
+        description="s3://bucket/prefix, gs://bucket/prefix, az://container/prefix, or file:///folder: a folder of "
+        "the operator's, which must be on a volume that outlives its pod."
+    )
+    endpoint: (
+        Annotated[str, Field(max_length=512, pattern=r"^https?://[A-Za-z0-9.:\[\]-]+(/[A-Za-z0-9._/-]*)?$")] | None
+    ) = Field(None, description="Of a store that is compatible with S3 or Azure; without it the provider's own.")
+    region: Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[a-z0-9-]+$")] | None = None
+    credentials_secret_ref: SecretRef | None = Field(
+        None,
+        description="Secret in the operator's namespace. S3: keys accessKeyId, secretAccessKey, and sessionToken if "
+        "need be; GCS: serviceAccountKey; Azure: accountName, accountKey. Without it: the operator's own identity.",
+    )
+    signing_secret_ref: SecretRef = Field(
+        description="Secret in the operator's namespace with key key, at least 32 characters: backups are signed with "
+        "it. Keep a copy elsewhere: without it no backup is trusted."
+    )
+    encryption: StoreEncryption | None = Field(None, description="Without it, whoever may read the store may read all.")
+    allowed_workspaces: AllowedWorkspaces = AllowedWorkspaces()
+
+
+class BackupStoreStatus(Model):
+    """What was last found out about the store: a report, nothing is decided from it."""
+
+    observed_generation: int = -1
+    conditions: list[Condition] = []
+    last_handled_reconcile_at: str | None = None
+
+
+class BackupStore(Model):
+    """A BackupStore as read from the API."""
+
+    metadata: ObjectMeta
+    spec: BackupStoreSpec
+    status: BackupStoreStatus = BackupStoreStatus()
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+        return self.metadata.name
+
+
+KIND: Final = Kind(
+    resource=BACKUP_STORES,
+    spec=BackupStoreSpec,
+    status=BackupStoreStatus,
+    description="An object store (S3, GCS, Azure) or a folder that tenants' backups are written to.",
+    short_names=("bks",),
+    columns=(READY, REASON, Column("Url", ".spec.url"), MESSAGE, AGE),
+)

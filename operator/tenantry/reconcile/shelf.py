@@ -1,0 +1,99 @@
+"""The TenantBackups that there are, by tenant: what the watch has seen of them, as little as schedules need of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from tenantry.api.conditions import ConditionType
+from tenantry.api.names import ANNOTATION_SLOT, LABEL_SCHEDULED
+from tenantry.api.resources import TENANT_BACKUPS, Ref
+from tenantry.api.tenantbackup import BackupPhase, TenantBackup
+from tenantry.decide.deletion import parse_time
+from tenantry.desired.manifest import run_id
+
+_ENDS = (BackupPhase.COMPLETED, BackupPhase.FAILED)
+
+
+@dataclass(frozen=True, slots=True)
+class Shelved:
+    """One TenantBackup.
+
+    Attributes:
+        slot: For which a schedule has made it; None for one that a person or a restore has made.
+        run: The id of its run: the last part of its path.
+        failure: Why it failed; empty where it has not.
+    """
+
+    ref: Ref
+    uid: str
+    tenant: Ref
+    store: str
+    run: str
+    phase: BackupPhase | None
+    slot: datetime | None
+    completed_at: datetime | None
+    failure: str = ""
+
+    @property
+    def ended(self) -> bool:
+        """Well or not."""
+        return self.phase in _ENDS
+
+    @classmethod
+    def of(cls, backup: TenantBackup) -> Shelved:
+        """Of an object as it was read."""
+        metadata, status = backup.metadata, backup.status
+        scheduled = metadata.labels.get(LABEL_SCHEDULED) == "true"
+        ready = next((each.message for each in status.conditions if each.type == ConditionType.READY), "")
+        return cls(
+            ref=Ref(TENANT_BACKUPS, metadata.namespace, metadata.name),
+            uid=metadata.uid,
+            tenant=backup.tenant,
+            store=backup.spec.store,
+            run=run_id(metadata.creation_timestamp, metadata.uid),
+            phase=status.phase,
+            slot=parse_time(metadata.annotations.get(ANNOTATION_SLOT)) if scheduled else None,
+            completed_at=parse_time(status.completed_at),
+            failure=ready if status.phase == BackupPhase.FAILED else "",
+        )
+
+
+class Shelf:
+    """All of them. In memory only: filled from the watch at the start, and by each change after that."""
+
+    def __init__(self) -> None:
+        self._by_ref: dict[Ref, Shelved] = {}
+        self._by_tenant: dict[Ref, dict[Ref, Shelved]] = {}
+
+    def fill(self, bodies: list[dict[str, Any]]) -> None:
+        """What there is at the start."""
+        for body in bodies:
+            self.note(TenantBackup.read(body))
+
+    def note(self, backup: TenantBackup) -> bool:
+        """One as it is now; whether it has come to a good end since it was seen last, being seen before."""
+        shelved = Shelved.of(backup)
+        former = self._by_ref.get(shelved.ref)
+        self._by_ref[shelved.ref] = shelved
+        self._by_tenant.setdefault(shelved.tenant, {})[shelved.ref] = shelved
+        good = shelved.phase == BackupPhase.COMPLETED
+        return good and former is not None and former.phase != BackupPhase.COMPLETED
+
+    def forget(self, ref: Ref) -> None:
+        """It is gone."""
+        former = self._by_ref.pop(ref, None)
+        if former is not None:
+            own = self._by_tenant[former.tenant]
+            own.pop(ref, None)
+            if not own:
+                del self._by_tenant[former.tenant]
+
+    def of(self, tenant: Ref) -> list[Shelved]:
+        """All of one tenant."""
+        return list(self._by_tenant.get(tenant, {}).values())
+
+    def waiting(self) -> list[Shelved]:
+        """Those that schedules have made and that have not ended."""
+        return [each for each in self._by_ref.values() if each.slot is not None and not each.ended]
