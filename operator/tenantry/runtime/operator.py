@@ -23,7 +23,7 @@ from tenantry.adapters.postgres.dumping import PostgresDumper
 from tenantry.adapters.postgres.loading import PostgresLoader
 from tenantry.adapters.postgres.own import TunnelledServers
 from tenantry.adapters.postgres.servers import ServerPool
-from tenantry.adapters.stores.client import ObstoreStores
+from tenantry.adapters.stores.demand import StoresOnDemand
 from tenantry.adapters.stores.sealing import AgeSealer
 from tenantry.api.resources import (
     BACKUP_STORES,
@@ -204,7 +204,7 @@ class Operator:
     async def _work(
         self, world: World, cache: ManagementCache, stop: asyncio.Event, background: list[asyncio.Task[None]]
     ) -> None:
-        kit = BackupKit(ObstoreStores(), AgeSealer(), PostgresDumper(), PostgresLoader(), worker=_new_id())
+        kit = BackupKit(StoresOnDemand(), AgeSealer(), PostgresDumper(), PostgresLoader(), worker=_new_id())
         world.farewells.see_to_it = FinalBackups(world, kit).see_to_it
         reconcilers = _reconcilers(world, kit)
         await cache.prime(PRIME_SECONDS)
