@@ -75,7 +75,7 @@ format: venv ## Put format and imports in order
 	$(BIN)/ruff format --quiet
 
 .PHONY: generate
-generate: venv ## Write crds/, docs/reference/api.md and the generated files of deploy/helm/
+generate: venv ## Write crds/, docs/reference/api.md and the generated files of deploy/
 	@$(BIN)/python tools/generate.py
 
 .PHONY: operator-manifest
