@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
 Json = dict[str, Any]
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = pytest.mark.timeout(900)
 
 SLOW_THERE: Final = (
     "CREATE FUNCTION slow(int) RETURNS boolean LANGUAGE plpgsql AS $$ BEGIN"
