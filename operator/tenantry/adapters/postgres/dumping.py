@@ -33,6 +33,15 @@ GIVES_BYPASSRLS: Final = 16
 VALID: Final = "1 day"
 """A role that a dead operator leaves behind opens nothing after that; the next dump, or a restart, removes it."""
 
+FLAGS: Final = (
+    "--format=custom",
+    "--compress=1",  # half of the time of the default for nearly its size
+    "--lock-wait-timeout=60s",
+    "--no-password",
+    *LEFT_OUT,
+)
+"""Of pg_dump, beside the snapshot."""
+
 _MAY_CONNECT: Final = "SELECT has_database_privilege(%s, %s, 'CONNECT')"
 _RIGHTS: Final = "SELECT rolbypassrls OR rolsuper, rolname::text FROM pg_roles WHERE rolname = current_user"
 _ROLE: Final = "SELECT shobj_description(oid, 'pg_authid') FROM pg_roles WHERE rolname = %s"
@@ -88,7 +97,7 @@ class PostgresDumper:
             environment = surroundings(
                 dialling.params, wanted.database, login.name, login.password or admin.password, dialling.ca_file
             )
-            command = Command(tools.dump, _arguments(snapshot), environment)
+            command = Command(tools.dump, (*FLAGS, f"--snapshot={snapshot}"), environment)
             output = await stack.enter_async_context(output_of(command))
             yield PostgresDump(connection, tools, output)
 
@@ -118,17 +127,6 @@ class PostgresDumper:
 def role_of(wanted: WantedDatabase) -> str:
     """The role that dumps a tenant's database, while it is there."""
     return f"{wanted.database}_dump"
-
-
-def _arguments(snapshot: str) -> tuple[str, ...]:
-    return (
-        "--format=custom",
-        "--compress=1",  # half of the time of the default for nearly its size
-        f"--snapshot={snapshot}",
-        "--lock-wait-timeout=60s",
-        "--no-password",
-        *LEFT_OUT,
-    )
 
 
 def _bare() -> Mapping[str, str]:
