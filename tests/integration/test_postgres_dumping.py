@@ -14,6 +14,7 @@ from tests.controlplane.postgres_binaries import path_with_programs
 from tests.integration.postgres_tenants import SERVERS, open_world, own_server, run
 from tests.integration.test_postgres_copying import FILLED, Side
 
+from tenantry.adapters.postgres import dumping
 from tenantry.adapters.postgres.dumping import PostgresDumper, role_of
 from tenantry.adapters.postgres.servers import ServerConnection
 from tenantry.ports.backup import DumpFacts, DumpImpossibleError
@@ -126,6 +127,24 @@ async def test_rows_that_come_during_a_dump_are_neither_in_it_nor_counted(side: 
         facts = await opened.facts()
         await gathered(opened.chunks())
     assert facts.rows["public.child_low"] == 99
+
+
+@on_both
+async def test_a_table_that_stays_locked_fails_the_dump_in_time_and_says_why(
+    side: Side, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dumping, "LOCK_WAIT", "1s")
+    wanted = await filled(side)
+    async with side.world.enter(wanted, "a") as session:
+        await session.execute("BEGIN")
+        await session.execute("ALTER TABLE app.parent ADD COLUMN later int")
+        async with asyncio.timeout(60):
+            with pytest.raises(DatabaseError, match="kept a table locked for 1s: a change of its schema"):
+                await dump(side, wanted)
+        await session.execute("COMMIT")
+    assert role_of(wanted) not in await roles(side)
+    _, facts = await dump(side, wanted)
+    assert facts.rows["app.parent"] == 5000
 
 
 @on_both

@@ -13,6 +13,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Final
 
+import psycopg
 from psycopg import sql
 
 from tenantry.adapters.postgres import comparing, rules, statements
@@ -33,10 +34,12 @@ GIVES_BYPASSRLS: Final = 16
 VALID: Final = "1 day"
 """A role that a dead operator leaves behind opens nothing after that; the next dump, or a restart, removes it."""
 
+LOCK_WAIT: Final = "60s"
+"""How long a table may be locked by a change of the schema before the dump is given up."""
 FLAGS: Final = (
     "--format=custom",
     "--compress=1",  # half of the time of the default for nearly its size
-    "--lock-wait-timeout=60s",
+    f"--lock-wait-timeout={LOCK_WAIT}",
     "--no-password",
     *LEFT_OUT,
 )
@@ -215,10 +218,17 @@ async def _snapshot(connection: Connection) -> str:
     for name, value in comparing.SETTINGS.items():
         await connection.execute("SELECT set_config(%s, %s, false)", (name, value))
     await connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
-    await connection.execute("SET LOCAL lock_timeout = '60s'")
+    await connection.execute("SELECT set_config('lock_timeout', %s, true)", (LOCK_WAIT,))
     row = await (await connection.execute("SELECT pg_export_snapshot()")).fetchone()
     tables = await comparing.names_of(connection, "r")
     if tables:
         named = sql.SQL(", ").join(sql.SQL("ONLY {}").format(sql.Identifier(*table)) for table in tables)
-        await connection.execute(sql.SQL("LOCK TABLE {} IN ACCESS SHARE MODE").format(named))
+        try:
+            await connection.execute(sql.SQL("LOCK TABLE {} IN ACCESS SHARE MODE").format(named))
+        except psycopg.errors.LockNotAvailable as error:
+            raise DatabaseError(
+                f"another session of the tenant's has kept a table locked for {LOCK_WAIT}: a change of its schema, or "
+                "a LOCK TABLE, that does not end; end it, and back up again",
+                sqlstate=error.sqlstate or "",
+            ) from None
     return str(row[0]) if row is not None else ""
