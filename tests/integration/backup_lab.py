@@ -1,4 +1,4 @@
-"""A lab behind proxies with a store and tenants with databases, and the operator's programs to be stopped in the middle."""
+"""A lab behind proxies with a store and tenants with databases, and the operator's programs, stopped in the middle."""
 
 from __future__ import annotations
 
@@ -31,8 +31,10 @@ PATIENCE: Final = 120.0
 PROMISED: Final = 60.0
 """Seconds from the death of whoever works to Failed, by the statuses' own time stamps."""
 DAY: Final = {"minWindow": "24h", "maxWindow": "24h"}
+LONG_AGO: Final = "2020-01-01T00:00:00Z"
 KEPT: Final = "kept"
 """The plan whose tenants, and what restores have left, are kept for a day."""
+FILLED: Final = "CREATE TABLE big AS SELECT i x, repeat(md5(i::text), 3) y FROM generate_series(1, {rows}) i"
 SMALL, LARGE = 1000, 300_000
 
 
@@ -96,8 +98,7 @@ class BackupLab:
         self.lab.apply(tenant_body(name, WORKSPACE, **{"plan": KEPT, "database": {"mode": "Shared"}, **spec}))
         self.ready(name)
         database = self.database(name)
-        made = f"CREATE TABLE big AS SELECT i x, repeat(md5(i::text), 3) y FROM generate_series(1, {rows}) i"
-        self.execute(name, made)
+        self.execute(name, FILLED.format(rows=rows))
         return database
 
     def ready(self, name: str) -> None:
@@ -226,6 +227,19 @@ class BackupLab:
 
         wanted = {database, *(f"{database}_{end}" for end in ("owner", "0", "1"))}
         wait_until(lambda: found() == wanted, PATIENCE, lambda: f"{found()} is {wanted}")
+
+    def end_former(self, tenant: str) -> None:
+        """As if the time of the databases that restores have left were over, by all who know it."""
+        record = self.record(tenant)
+        sides = [{**side, "purgeAfter": LONG_AGO} for side in record["spec"].get("former", ())]
+        with psycopg.connect(self.dsn("tenantry"), autocommit=True) as session:
+            session.execute(
+                "UPDATE claims SET purge_after = %s WHERE record = %s AND state = 'parked'",
+                (LONG_AGO, record["metadata"]["name"]),
+            )
+        path = TENANT_RECORDS.path(name=record["metadata"]["name"])
+        answer = self.api.patch(path, {"spec": {"former": sides}}, dry=False)
+        assert answer.status == 200, answer.message
 
     def fingerprint(self, database: str) -> list[tuple[Any, ...]]:
         """Of all rows with their places on the server's pages: one that was written again has another one."""

@@ -1,4 +1,4 @@
-"""Backups that something comes in between: the server restarts, they are deleted, the API answers badly or to nobody."""
+"""Backups that something comes in between: a server that restarts, a deletion, an API that answers badly or not."""
 
 from __future__ import annotations
 
