@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import itertools
 import json
+import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
@@ -188,7 +189,7 @@ class BackupLab:
         return name
 
     # --- what is left ---------------------------------------------------------------------------------------------
-    def keys(self) -> set[str]:
+    def objects(self) -> set[str]:
         """What is in the store."""
         return asyncio.run(self.kept.keys())
 
@@ -197,7 +198,7 @@ class BackupLab:
         paths = {self.get(TENANT_BACKUPS, name)["status"]["objectKey"] for name in but}
 
         def left() -> set[str]:
-            return {key for key in self.keys() if key.rpartition("/")[0] not in paths}
+            return {key for key in self.objects() if key.rpartition("/")[0] not in paths}
 
         wait_until(lambda: not left() and not self.store.open_uploads(), PATIENCE, lambda: f"left: {left()}")
         for path in paths:
@@ -223,8 +224,9 @@ class BackupLab:
         )
 
         def found() -> set[str]:
-            return set(self._names(named, {"name": f"{database}%"}))
+            return set(self._names(named, {"name": f"{name}%"}))
 
+        name = re.sub(r"_e[0-9]+$", "", database)  # of an earlier epoch, or a later one
         wanted = {database, *(f"{database}_{end}" for end in ("owner", "0", "1"))}
         wait_until(lambda: found() == wanted, PATIENCE, lambda: f"{found()} is {wanted}")
 
