@@ -203,6 +203,18 @@ async def test_what_a_dead_dump_left_is_removed_and_the_next_one_works(side: Sid
 
 
 @on_18
+async def test_what_a_dead_dump_left_goes_with_its_database(side: Side) -> None:
+    wanted = await filled(side)
+    opened = PostgresDumper().open(side.server, wanted)
+    await opened.__aenter__()  # and nobody ends it: as if the process had died
+    await side.world.admin.mark(wanted, before="ready", after="dropping")
+    await side.world.admin.drop(wanted)
+    assert role_of(wanted) not in await roles(side)
+    with suppress(DatabaseError):
+        await opened.__aexit__(None, None, None)
+
+
+@on_18
 async def test_a_role_of_that_name_that_somebody_else_made_is_not_touched(side: Side) -> None:
     wanted = await filled(side)
     async with side.world.superuser() as session:

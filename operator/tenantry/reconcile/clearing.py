@@ -16,7 +16,7 @@ from tenantry.reconcile.world import World
 
 KIND: Final = Ref(CUSTOM_RESOURCE_DEFINITIONS, "", "tenantbackups.tenantry.io")
 PATIENCE_SECONDS: Final = 45.0
-"""How long a store may keep silent about what nobody will ever ask for, before the TenantBackup goes without."""
+"""How long a store, or a server, may keep silent about what nobody will ask for, before the TenantBackup goes."""
 
 
 class Clearing:
@@ -50,9 +50,13 @@ class Clearing:
         except StoreError:
             if all_of_it:
                 raise
-            now = self._world.clock.monotonic()
-            return now - self._since.setdefault(key, now) >= PATIENCE_SECONDS
+            return not self.is_patient(key)
         return True
+
+    def is_patient(self, key: Ref) -> bool:
+        """Whether somebody who does not answer is still waited for."""
+        now = self._world.clock.monotonic()
+        return now - self._since.setdefault(key, now) < PATIENCE_SECONDS
 
     async def _is_swept_away(self, backup: TenantBackup) -> bool:
         """It goes because its workspace or its kind goes: what is in the store is not meant by that."""

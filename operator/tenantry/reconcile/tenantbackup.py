@@ -36,7 +36,7 @@ ROOM_SECONDS: Final = 5.0
 RECOVERY_SECONDS: Final = 45.0
 """How long a store may keep silent about what a dead process has done, before that counts as failed."""
 RECOVERY_RETRY: Final = 3.0
-OWING_RETRY: Final = 30.0
+OWING_RETRY: Final = 10.0
 REFUSED_SECONDS: Final = 300.0
 """After a store has refused to delete something: it may be locked there for years."""
 LAST_ONE_SECONDS: Final = 3600.0
@@ -155,12 +155,12 @@ class TenantBackupReconciler:
         else:
             told = "the operator was ended or restarted during this backup; make another one"
             await self._fail(key, backup, Failure(Reason.BACKUP_INTERRUPTED, told))
-        await self._forget_dump(backup)
         self._recovering.pop(key, None)
-        return Result()
+        self._owing.add(key)
+        return await self._pay(key, backup)
 
     async def _pay(self, key: Ref, backup: TenantBackup) -> Result:
-        """The server may have been away when a dump that failed was to be cleared away there."""
+        """Clear away what a dump that failed may have left on the server, which may have been away then."""
         if not await self._forget_dump(backup):
             return Result(requeue_after=OWING_RETRY)
         self._owing.discard(key)
@@ -191,7 +191,9 @@ class TenantBackupReconciler:
             outcome = Outcome(None, Reason.STORE_NOT_READY, told)
             await self._tell(key, backup, backup.status.phase or BackupPhase.PENDING, outcome)
             return Result(requeue_after=REFUSED_SECONDS)
-        await self._forget_dump(backup)
+        was_at_work = backup.status.phase in (BackupPhase.RUNNING, BackupPhase.VERIFYING)
+        if not await self._forget_dump(backup) and was_at_work and self._clearing.is_patient(key):
+            return Result(requeue_after=RECOVERY_RETRY)
         await set_finalizer(self._world, key, backup.metadata, BACKUP_FINALIZER, present=False)
         self._recovering.pop(key, None)
         return Result()

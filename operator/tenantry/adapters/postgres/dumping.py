@@ -109,7 +109,7 @@ class PostgresDumper:
         if server.facts is None or server.facts.version // MAJOR < GIVES_BYPASSRLS:
             return
         async with session(server, HOME) as connection:
-            await _drop(connection, wanted)
+            await drop_role(connection, wanted)
 
     async def check(self, chunks: AsyncIterator[bytes], tool_major: int) -> None:
         """See `Dumper`."""
@@ -150,7 +150,7 @@ async def _login(server: Server, wanted: WantedDatabase) -> AsyncIterator[_Login
         if connection.info.server_version // MAJOR < GIVES_BYPASSRLS:
             yield _Login(admin, "")
             return
-        await _drop(connection, wanted)
+        await drop_role(connection, wanted)
         login = _Login(role_of(wanted), secrets.token_urlsafe(24))
         await _create(connection, wanted, login)
     try:
@@ -158,7 +158,7 @@ async def _login(server: Server, wanted: WantedDatabase) -> AsyncIterator[_Login
     finally:
         try:
             async with session(server, HOME) as connection:
-                await _drop(connection, wanted)
+                await drop_role(connection, wanted)
         except DatabaseError as error:
             logger.warning("role %s stays until the next dump: %s", login.name, error.message)
 
@@ -187,8 +187,12 @@ async def _create(connection: Connection, wanted: WantedDatabase, login: _Login)
         await connection.execute(grant)
 
 
-async def _drop(connection: Connection, wanted: WantedDatabase) -> None:
-    """Remove the role, if it is there and ours; what it is in goes with it."""
+async def drop_role(connection: Connection, wanted: WantedDatabase) -> None:
+    """Remove the role that dumps, if it is there; what it is in goes with it.
+
+    Raises:
+        DatabaseError: it is not ours.
+    """
     name = role_of(wanted)
     row = await (await connection.execute(_ROLE, (name,))).fetchone()
     if row is None:
