@@ -256,6 +256,14 @@ class BackupLab:
             return [row[0] for row in session.execute(query.encode(), given or None).fetchall()]
 
 
+def has_ended(process: psutil.Process) -> bool:
+    """Also where nobody has asked yet how it ended."""
+    try:
+        return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
+
+
 def seconds_since(moment: datetime, status: Json) -> float:
     """From a moment to the end that a status tells of."""
     return (datetime.fromisoformat(status["completedAt"]) - moment).total_seconds()

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Iterator
 
 import pytest
-from tests.integration.backup_lab import LARGE, BackupLab, backup_lab
+from tests.integration.backup_lab import LARGE, BackupLab, backup_lab, has_ended
 from tests.scene.faulty import FaultyLab
 from tests.scene.lab import plan_body, wait_until
 from tests.scene.proxy_faults import Answer
@@ -56,7 +56,7 @@ def test_a_database_server_that_goes_away_during_a_final_backup_keeps_all_until_
     process = scene.caught("pg_dump")
     scene.lab.postgres.stop_server()
     process.resume()
-    wait_until(lambda: not process.is_running(), 120, "its dump has ended")
+    wait_until(lambda: has_ended(process), 120, "its dump has ended")
     record = scene.record("one")["spec"]
     assert not record.get("finalBackup")
     scene.lab.postgres.start_server()

@@ -12,6 +12,7 @@ from tests.integration.backup_lab import (
     PROMISED,
     BackupLab,
     backup_lab,
+    has_ended,
     message_of,
     now,
     reason_of,
@@ -78,7 +79,7 @@ def test_a_backup_that_is_deleted_while_it_is_made_leaves_nothing(scene: BackupL
     scene.wait_phase(TENANT_BACKUPS, name, phase)
     scene.delete(TENANT_BACKUPS, name)
     scene.wait_gone(TENANT_BACKUPS, name)
-    assert not process.is_running()
+    assert has_ended(process)
     scene.nothing_is_in_the_store()
     scene.no_role_is_left()
 
@@ -138,4 +139,14 @@ def test_whoever_works_dies_and_the_backup_is_failed_within_a_minute_by_its_own_
     assert reason_of(status) == "BackupInterrupted"
     assert seconds_since(died, status) <= PROMISED
     scene.nothing_is_in_the_store()
-    wait_until(lambda: not process.is_running(), PROMISED, "its pg_dump has ended, too")
+    wait_until(lambda: has_ended(process), PROMISED, "its pg_dump has ended, too")
+
+
+def test_watches_that_drop_while_a_backup_is_made_lose_nothing_of_it(scene: BackupLab) -> None:
+    name = scene.back_up("large", deletionPolicy="Delete")
+    process = scene.caught("pg_dump")
+    assert scene.lab.management_proxy.inject_error(410) >= 1
+    scene.lab.management_proxy.cut_connections()
+    process.resume()
+    assert scene.ended(TENANT_BACKUPS, name, "Completed")["rows"] == LARGE
+    scene.nothing_is_in_the_store(but=[name])

@@ -9,7 +9,7 @@ from typing import Any
 
 import psutil
 import pytest
-from tests.integration.backup_lab import KEPT, LARGE, BackupLab, backup_lab, message_of, reason_of
+from tests.integration.backup_lab import KEPT, LARGE, BackupLab, backup_lab, has_ended, message_of, reason_of
 from tests.scene.faulty import WORKSPACE, condition
 from tests.scene.lab import tenant_body, wait_until
 from tests.scene.proxy_faults import Answer, Cut, Fault
@@ -142,7 +142,7 @@ def test_a_restore_that_is_deleted_in_the_middle_is_taken_back(scene: BackupLab,
     name, process = begun(scene, backup)
     scene.delete(TENANT_RESTORES, name)
     scene.wait_gone(TENANT_RESTORES, name)
-    wait_until(lambda: not process.is_running(), 120, "nothing fills a database any more")
+    wait_until(lambda: has_ended(process), 120, "nothing fills a database any more")
     live.is_as_it_was()
 
 
@@ -153,7 +153,7 @@ def test_a_restore_whose_tenant_is_suspended_in_the_middle_is_taken_back(
     apply_tenant(scene, suspend=True)
     status = scene.ended(TENANT_RESTORES, name, "Failed")
     assert "spec.suspend is true" in message_of(status)
-    wait_until(lambda: not process.is_running(), 120, "nothing fills a database any more")
+    wait_until(lambda: has_ended(process), 120, "nothing fills a database any more")
     apply_tenant(scene)
     scene.ready(TENANT)
     live.is_as_it_was()
@@ -167,7 +167,7 @@ def test_a_restore_whose_tenant_is_deleted_in_the_middle_is_taken_back_and_an_un
     status = scene.ended(TENANT_RESTORES, name, "Failed")
     assert "the tenant was deleted" in message_of(status)
     scene.wait_gone(TENANTS, TENANT)
-    wait_until(lambda: not process.is_running(), 120, "nothing fills a database any more")
+    wait_until(lambda: has_ended(process), 120, "nothing fills a database any more")
     apply_tenant(scene)
     scene.ready(TENANT)
     live.is_as_it_was()
