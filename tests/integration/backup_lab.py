@@ -256,6 +256,12 @@ class BackupLab:
             return [row[0] for row in session.execute(query.encode(), given or None).fetchall()]
 
 
+def go_on(process: psutil.Process) -> None:
+    """Let a program that was caught work on, if it is still there."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        process.resume()
+
+
 def has_ended(process: psutil.Process) -> bool:
     """Also where nobody has asked yet how it ended."""
     try:

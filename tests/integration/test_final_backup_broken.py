@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Iterator
 
 import pytest
-from tests.integration.backup_lab import LARGE, BackupLab, backup_lab, has_ended
+from tests.integration.backup_lab import LARGE, BackupLab, backup_lab, go_on, has_ended
 from tests.scene.faulty import FaultyLab
 from tests.scene.lab import plan_body, wait_until
 from tests.scene.proxy_faults import Answer
@@ -55,7 +55,7 @@ def test_a_database_server_that_goes_away_during_a_final_backup_keeps_all_until_
     scene.delete(TENANTS, "one")
     process = scene.caught("pg_dump")
     scene.lab.postgres.stop_server()
-    process.resume()
+    go_on(process)
     wait_until(lambda: has_ended(process), 120, "its dump has ended")
     record = scene.record("one")["spec"]
     assert not record.get("finalBackup")
@@ -82,7 +82,7 @@ def test_a_target_that_goes_away_during_a_final_backup_does_not_keep_it_from_bei
     process = scene.caught("pg_dump")
     with scene.lab.target_proxy.fault(Answer.of_status(503, "ServiceUnavailable")):
         scene.lab.target_proxy.cut_connections()
-        process.resume()
+        go_on(process)
         wait_until(
             lambda: bool(scene.record("two")["spec"].get("finalBackup")),
             LATER,
@@ -103,11 +103,11 @@ def test_an_operator_that_dies_during_a_final_backup_makes_it_anew_and_leaves_on
     scene.delete(TENANTS, "three")
     process = scene.caught("pg_dump")
     scene.operator.kill()
-    process.resume()
+    go_on(process)
     scene.restart()
     again = scene.caught("pg_restore")  # it is being read back
     path = next(key for key in scene.objects() if "three" in key).rpartition("/")[0]
-    again.resume()
+    go_on(again)
     scene.wait_gone(TENANTS, "three", seconds=LATER)
     check_final_backup(scene, f"{scene.kept.name}/{path}")
     scene.no_role_is_left()

@@ -12,6 +12,7 @@ from tests.integration.backup_lab import (
     PROMISED,
     BackupLab,
     backup_lab,
+    go_on,
     has_ended,
     message_of,
     now,
@@ -61,7 +62,7 @@ def test_a_database_server_that_restarts_during_a_dump_is_a_failed_backup_and_no
     process = scene.caught("pg_dump")
     began = now()
     scene.restart_postgres()
-    process.resume()
+    go_on(process)
     status = scene.ended(TENANT_BACKUPS, name, "Failed")
     assert reason_of(status) == "BackupFailed"
     assert message_of(status)
@@ -133,7 +134,7 @@ def test_whoever_works_dies_and_the_backup_is_failed_within_a_minute_by_its_own_
     scene.wait_phase(TENANT_BACKUPS, name, "Running")
     died = now()
     scene.operator.kill()
-    process.resume()
+    go_on(process)
     scene.restart()
     status = scene.ended(TENANT_BACKUPS, name, "Failed")
     assert reason_of(status) == "BackupInterrupted"
@@ -147,6 +148,6 @@ def test_watches_that_drop_while_a_backup_is_made_lose_nothing_of_it(scene: Back
     process = scene.caught("pg_dump")
     assert scene.lab.management_proxy.inject_error(410) >= 1
     scene.lab.management_proxy.cut_connections()
-    process.resume()
+    go_on(process)
     assert scene.ended(TENANT_BACKUPS, name, "Completed")["rows"] == LARGE
     scene.nothing_is_in_the_store(but=[name])

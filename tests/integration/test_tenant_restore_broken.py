@@ -9,7 +9,7 @@ from typing import Any
 
 import psutil
 import pytest
-from tests.integration.backup_lab import KEPT, LARGE, BackupLab, backup_lab, has_ended, message_of, reason_of
+from tests.integration.backup_lab import KEPT, LARGE, BackupLab, backup_lab, go_on, has_ended, message_of, reason_of
 from tests.scene.faulty import WORKSPACE, condition
 from tests.scene.lab import tenant_body, wait_until
 from tests.scene.proxy_faults import Answer, Cut, Fault
@@ -89,7 +89,7 @@ def test_a_database_server_that_restarts_during_a_restore_fails_it_and_changes_n
 ) -> None:
     name, process = begun(scene, backup)
     scene.restart_postgres()
-    process.resume()
+    go_on(process)
     status = scene.ended(TENANT_RESTORES, name, "Failed")
     assert reason_of(status) == "RestoreFailed"
     assert message_of(status)
@@ -129,7 +129,7 @@ def test_a_store_that_goes_away_during_a_restore_fails_it_and_changes_nothing(
     name, process = begun(scene, backup)
     scene.store.stop_server()
     try:
-        process.resume()
+        go_on(process)
         status = scene.ended(TENANT_RESTORES, name, "Failed", seconds=300)
     finally:
         scene.store.start_server()
@@ -180,7 +180,7 @@ def test_a_change_that_is_held_in_the_middle_neither_stops_the_restore_nor_comes
     name, process = begun(scene, backup)
     apply_tenant(scene, {ANNOTATION_DRY_RUN: "true"}, env={"LEVEL": "changed"})
     wait_until(lambda: bool(condition(tenant(scene), "ChangeHeld")), 120, lambda: scene.told(TENANTS, TENANT))
-    process.resume()
+    go_on(process)
     assert scene.ended(TENANT_RESTORES, name, "Completed")["rows"] == LARGE
     assert scene.database(TENANT) != former
     assert "changed" not in str(scene.record(TENANT)["spec"]["lastSpec"])
