@@ -35,7 +35,10 @@ DAY: Final = {"minWindow": "24h", "maxWindow": "24h"}
 LONG_AGO: Final = "2020-01-01T00:00:00Z"
 KEPT: Final = "kept"
 """The plan whose tenants, and what restores have left, are kept for a day."""
-FILLED: Final = "CREATE TABLE big AS SELECT i x, repeat(md5(i::text), 3) y FROM generate_series(1, {rows}) i"
+FILLED: Final = """
+CREATE TABLE big AS SELECT i x, md5(i::text) || md5((i * 3)::text) || md5((i * 5)::text) || md5((i * 7)::text) y
+  FROM generate_series(1, {rows}) i
+"""
 SMALL, LARGE = 1000, 300_000
 
 
@@ -75,6 +78,18 @@ class BackupLab:
                     child.suspend()  # else it may have ended before anybody could do anything
                     return child
         raise AssertionError(f"no {program} at work\n{self.operator.log_text[-3000:]}")
+
+    def caught_loading(self, tenant: str) -> psutil.Process:
+        """The pg_restore that fills a tenant's new database, stopped while rows are going in."""
+        query = "SELECT 1 FROM pg_stat_activity WHERE datname <> %s AND datname LIKE %s AND query LIKE 'COPY %%'"
+        database = self.database(tenant)
+        stem = re.sub(r"_e[0-9]+$", "", database)
+        deadline = time.monotonic() + PATIENCE
+        with psycopg.connect(self.dsn(), autocommit=True) as session:
+            while not session.execute(query, (database, f"{stem}%")).fetchone():
+                assert time.monotonic() < deadline, f"nothing is restored\n{self.operator.log_text[-3000:]}"
+                time.sleep(0.002)  # a server is polled; the deadline bounds it
+        return self.caught("pg_restore", "--dbname=")
 
     def programs(self, program: str, having: str = "") -> list[psutil.Process]:
         """Those of a name that the operator runs."""
@@ -291,16 +306,19 @@ def reason_of(status: Json) -> str:
 
 
 @contextlib.contextmanager
-def backup_lab(folder: Path, prepare: Callable[[FaultyLab], None] | None = None) -> Iterator[BackupLab]:
-    """Start all of it: one encrypted store on a server that lists its uploads, and the cluster names it.
+def backup_lab(
+    folder: Path, prepare: Callable[[FaultyLab], None] | None = None, *, kind: str = MINISTACK
+) -> Iterator[BackupLab]:
+    """Start all of it: one encrypted store, which the cluster names.
 
     Args:
         folder: For logs and such.
         prepare: Called with the servers before the operator is started.
+        kind: Of the store's server: MiniStack's lists its uploads, and rclone's keeps its objects when it is stopped.
     """
     with contextlib.ExitStack() as stack:
         lab = stack.enter_context(faulty_lab(folder))
-        store = stack.enter_context(StoreServer(MINISTACK))
+        store = stack.enter_context(StoreServer(kind))
         kept, bodies = keep_in(store.access, "lab", encrypted=True, readable=True)
         lab.apply(*bodies, cluster_body("eu-1", backupStore=kept.name), plan_body(KEPT, deletion=DAY))
         if prepare is not None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import resource
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import psutil
 import pytest
+from tests.controlplane.object_stores import RCLONE
 from tests.integration.backup_lab import KEPT, LARGE, BackupLab, backup_lab, go_on, has_ended, message_of, reason_of
 from tests.scene.faulty import WORKSPACE, condition
 from tests.scene.lab import tenant_body, wait_until
@@ -38,7 +38,7 @@ LARGEST_FILE = 24 * 1024 * 1024
 
 @pytest.fixture(scope="module")
 def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BackupLab]:
-    with backup_lab(tmp_path_factory.mktemp("restores")) as opened:
+    with backup_lab(tmp_path_factory.mktemp("restores"), kind=RCLONE) as opened:
         opened.tenant(TENANT, LARGE)
         yield opened
 
@@ -79,7 +79,7 @@ def live(scene: BackupLab, backup: str) -> Live:
 def begun(scene: BackupLab, backup: str) -> tuple[str, psutil.Process]:
     """A restore in the middle: its pg_restore stands still."""
     name = scene.restore(TENANT, backup)
-    process = scene.caught("pg_restore", "--dbname=")
+    process = scene.caught_loading(TENANT)
     scene.wait_phase(TENANT_RESTORES, name, "Restoring")
     return name, process
 
@@ -98,18 +98,18 @@ def test_a_database_server_that_restarts_during_a_restore_fails_it_and_changes_n
 
 @contextmanager
 def full_disk(scene: BackupLab) -> Iterator[None]:
-    """For all sessions that begin from now on, no file of the server can grow any more.
+    """No file of the server can grow beyond a size that what is there has reached already.
 
-    That is not the whole of a full disk, for the server's own log of changes still has room: it goes on, and so do the
-    sessions of others.
+    That is not the whole of a full disk, for the server's own log of changes still has room: it goes on.
     """
-    server = psutil.Process(scene.lab.postgres.access.pid)
-    former = server.rlimit(resource.RLIMIT_FSIZE)
-    server.rlimit(resource.RLIMIT_FSIZE, (LARGEST_FILE, former[1]))
+    server = scene.lab.postgres
+    server.stop_server()
+    server.start_server(largest_file=LARGEST_FILE)
     try:
         yield
     finally:
-        server.rlimit(resource.RLIMIT_FSIZE, former)
+        server.stop_server()
+        server.start_server()
 
 
 def test_a_database_server_without_room_for_the_restored_data_fails_the_restore_and_changes_nothing(
