@@ -146,17 +146,28 @@ def test_a_restore_that_is_deleted_in_the_middle_is_taken_back(scene: BackupLab,
     live.is_as_it_was()
 
 
-def test_a_restore_whose_tenant_is_suspended_in_the_middle_is_taken_back(
-    scene: BackupLab, backup: str, live: Live
+def test_a_restore_whose_tenant_is_suspended_in_the_middle_says_so_and_goes_on_when_that_is_over(
+    scene: BackupLab, backup: str
 ) -> None:
+    former = scene.database(TENANT)
+    before = scene.fingerprint(former)
     name, process = begun(scene, backup)
     apply_tenant(scene, suspend=True)
-    status = scene.ended(TENANT_RESTORES, name, "Failed")
-    assert "spec.suspend is true" in message_of(status)
-    wait_until(lambda: has_ended(process), 120, "nothing fills a database any more")
+    wait_until(
+        lambda: reason_of(scene.get(TENANT_RESTORES, name)["status"]) == "Suspended",
+        120,
+        lambda: scene.told(TENANT_RESTORES, name),
+    )
+    go_on(process)
+    wait_until(lambda: has_ended(process), 120, "the new database is filled")
+    assert "spec.suspend is true" in message_of(scene.get(TENANT_RESTORES, name)["status"])
+    assert (scene.database(TENANT), scene.fingerprint(former)) == (former, before)
     apply_tenant(scene)
+    assert scene.ended(TENANT_RESTORES, name, "Completed")["rows"] == LARGE
     scene.ready(TENANT)
-    live.is_as_it_was()
+    assert scene.database(TENANT) != former
+    scene.execute(TENANT, "INSERT INTO big VALUES (0, 'later')")
+    end_kept(scene)
 
 
 def test_a_restore_whose_tenant_is_deleted_in_the_middle_is_taken_back_and_an_undelete_gives_what_was_live(
