@@ -6,7 +6,7 @@ import hashlib
 import hmac
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from tenantry.api.identity import TenantIdentity
@@ -77,6 +77,10 @@ class Manifest:
     encrypted: bool
     tenant_spec: dict[str, Any] | None
     slot: str = ""
+
+    def __post_init__(self) -> None:
+        # A backup is the tenant's, whatever database it lived in then: the epoch is no part of it, nor of its path.
+        object.__setattr__(self, "identity", replace(self.identity, epoch=1))
 
     @property
     def path(self) -> str:
