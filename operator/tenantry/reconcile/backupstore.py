@@ -24,6 +24,7 @@ from tenantry.reconcile.openstores import BackupKit, OpenStore
 from tenantry.reconcile.platform import availability_of, conditions_of, platform_secret, set_finalizer
 from tenantry.reconcile.result import Result
 from tenantry.reconcile.status import write_status
+from tenantry.reconcile.trialterms import problem_of
 from tenantry.reconcile.world import World
 
 PROBE_SECONDS: Final = 60.0
@@ -133,13 +134,15 @@ class BackupStoreReconciler:
 
     async def _report(self, key: Ref, spec: BackupStore, outcomes: dict[ConditionType, Outcome]) -> None:
         world = self._world
+        problem = problem_of(world, spec.spec.verification, spec.name)
         status = BackupStoreStatus(
             observed_generation=spec.metadata.generation,
             conditions=conditions_of(
                 world,
                 key,
                 outcomes,
-                ready_message="backups can be written here",
+                ready_message="backups can be written here"
+                + (f"; they can't be restored on trial: {problem}" if problem else ""),
                 previous=spec.status.conditions,
                 generation=spec.metadata.generation,
             ),

@@ -34,6 +34,7 @@ from tenantry.reconcile.openstores import BackupKit, choose_store
 from tenantry.reconcile.platform import set_finalizer
 from tenantry.reconcile.result import Result
 from tenantry.reconcile.status import told_of, write_status
+from tenantry.reconcile.trialtelling import is_disproven, of_trial, read_back, waits_for_trial
 from tenantry.reconcile.workspace import find_workspace
 from tenantry.reconcile.world import World
 
@@ -64,6 +65,7 @@ class TenantBackupReconciler:
         if body is None:
             self._kit.shelf.forget(key)
             await self._runs.stop(key)
+            await self._world.trials.stop(key)
             self._recovering.pop(key, None)
             return Result()
         backup = TenantBackup.read(body)
@@ -84,6 +86,7 @@ class TenantBackupReconciler:
             case Step.EXPIRE:
                 return await self._expire(key, backup)
             case Step.NOTHING:
+                await self._tell_of_trial(key, backup)
                 left = (seen.expires_at - now).total_seconds() if seen.expires_at is not None else None
                 return Result(requeue_after=min(left, LAST_ONE_SECONDS) if left is not None else None)
 
@@ -169,6 +172,7 @@ class TenantBackupReconciler:
             await self._tell(key, backup, backup.status.phase or BackupPhase.PENDING, outcome)
             return Result(requeue_after=WATCH_SECONDS)
         await self._runs.stop(key)
+        await self._world.trials.stop(key)
         path = path_of(self._world, backup)
         if backup.spec.deletion_policy == "Delete" and path is not None and not await self._is_swept_away(backup):
             opened = self._kit.opened.get(backup.spec.store)
@@ -211,6 +215,7 @@ class TenantBackupReconciler:
             identity=record.identity,
             run=run_id(backup.metadata.creation_timestamp, backup.metadata.uid),
             backup=backup.name,
+            store=backup.spec.store,
             opened=opened,
             server=server,
             wanted=wanted,
@@ -257,6 +262,7 @@ class TenantBackupReconciler:
             other = TenantBackup.read(body)
             theirs = parse_time(other.status.completed_at)
             good = other.status.phase == BackupPhase.COMPLETED and not other.metadata.deletion_timestamp
+            good = good and not is_disproven(other)
             if good and other.tenant == backup.tenant and mine is not None and theirs is not None and theirs > mine:
                 return True
         return False
@@ -296,7 +302,7 @@ class TenantBackupReconciler:
         ttl = parse_duration(backup.spec.ttl) if backup.spec.ttl is not None else None
         ends = expiry(completed, ttl)
         rows, part = sum(manifest.rows.values()), manifest.database
-        told = f"{rows} rows of {len(manifest.rows)} tables in {part.size} bytes, read back from the store"
+        told = read_back(rows, len(manifest.rows), part.size)
         await self._tell(
             key,
             backup,
@@ -326,6 +332,27 @@ class TenantBackupReconciler:
             expires_at=time_text(ends) if ends is not None else None,
         )
 
+    async def _tell_of_trial(self, key: Ref, backup: TenantBackup) -> None:
+        """What a restore on trial has found out, or why there was none yet though one was asked for."""
+        trials, phase = self._world.trials, BackupPhase.COMPLETED
+        if backup.status.phase != phase or is_disproven(backup):
+            trials.told(key)
+            return
+        finding = trials.finding(key)
+        if finding is None:
+            if waiting := waits_for_trial(backup, trials.obstacle(backup.tenant)):
+                await self._tell(key, backup, phase, waiting)
+            return
+        outcome, verification = of_trial(backup, finding)
+        await self._tell(key, backup, phase, outcome, verification=verification)
+        trials.told(key)
+        about = self._world.live.get(key)
+        if about is not None:
+            good = verification.result == "Passed"
+            reason = Reason.VERIFICATION_PASSED if good else Reason.VERIFICATION_FAILED
+            self._world.events.emit(about, warning=not good, reason=reason, message=finding.message)
+        self._world.wake.wake(backup.tenant)
+
     async def _tell(
         self, key: Ref, backup: TenantBackup, phase: BackupPhase, outcome: Outcome, **found: object
     ) -> None:
@@ -346,6 +373,7 @@ class TenantBackupReconciler:
         if written and about is not None and former.phase != phase and phase in _ENDS:
             warning = phase == BackupPhase.FAILED
             world.events.emit(about, warning=warning, reason=outcome.reason, message=outcome.message)
+            self._kit.observe(TenantBackup.read(about))
             world.wake.wake(backup.tenant)  # it tells of its newest one
 
 
