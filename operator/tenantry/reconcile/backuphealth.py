@@ -27,7 +27,7 @@ def look_after_backups(world: World, kit: BackupKit, tenant: Tenant, placed: Pla
     if world.rehearsal:
         return
     own, now = kit.shelf.of(tenant.ref), world.clock.now()
-    good = [each for each in own if each.phase == BackupPhase.COMPLETED and each.completed_at]
+    good = [each for each in own if each.good and each.completed_at]
     last = max((each.completed_at for each in good if each.completed_at is not None), default=None)
     proven = last_proven(own, now)
     scheduled = _schedule(world, tenant, placed, report)

@@ -45,14 +45,24 @@ class Candidate:
     terms: Terms
 
 
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """For a backup that could not be tried, so many times in a row; until then, in monotonic seconds, it is left."""
+
+    tenant: Ref
+    count: int
+    until: float
+
+
 class Verifying:
     """Acts on the verification of all stores."""
 
     def __init__(self, world: World, kit: BackupKit) -> None:
         self._world = world
         self._kit = kit
-        self._swept: dict[str, float] = {}
-        self._failures: dict[Ref, tuple[int, float]] = {}
+        self._sweep_at: dict[str, float] = {}
+        self._stuck: dict[str, str] = {}
+        self._pauses: dict[Ref, Pause] = {}
         self._circumstances: frozenset[object] = frozenset()
 
     async def run(self) -> None:
@@ -75,14 +85,13 @@ class Verifying:
         for candidate in sorted(self._due(), key=lambda each: (each.due, str(each.shelved.ref))):
             if self._world.trials.count >= AT_ONCE:
                 return
-            tenant = candidate.shelved.tenant
             try:
                 begun = self._begin(candidate)
             except NotPossibleError as error:
-                self._put_off(tenant, error.message)
+                self._put_off(candidate.shelved.ref, candidate.shelved.tenant, error.message)
             else:
                 if begun:
-                    self._tell(tenant, "")
+                    self._tell(candidate.shelved.tenant, "")
 
     # --- what has ended -------------------------------------------------------------------------------------------
     def _hear(self) -> None:
@@ -93,20 +102,21 @@ class Verifying:
             finding = trial.task.result()
             logger.info("trial of %s on %s: %s, %s", trial.backup.name, server, finding.verdict, finding.message)
             self._kit.observer.verification_ended(trial.store, finding.verdict.value, finding.seconds)
+            self._sweep_at.pop(server, None)  # it may have left something, which goes before the next one begins
             if finding.verdict == Verdict.NOT_POSSIBLE:
-                self._swept.pop(server, None)  # it may have left something
-                self._put_off(trial.tenant, finding.message)
-                world.wake.wake(trial.backup)
+                self._put_off(trial.backup, trial.tenant, finding.message)
                 continue
-            self._failures.pop(trial.tenant, None)
+            self._pauses.pop(trial.backup, None)
             world.trials.found(trial.backup, finding)
             world.wake.wake(trial.backup)
 
-    def _put_off(self, tenant: Ref, why: str) -> None:
-        count, _ = self._failures.get(tenant, (0, 0.0))
-        again = self._world.clock.monotonic() + self._world.jitter(pause(count + 1).total_seconds())
-        self._failures[tenant] = (count + 1, again)
+    def _put_off(self, backup: Ref, tenant: Ref, why: str) -> None:
+        former = self._pauses.get(backup)
+        count = former.count + 1 if former is not None else 1
+        until = self._world.clock.monotonic() + self._world.jitter(pause(count).total_seconds())
+        self._pauses[backup] = Pause(tenant, count, until)
         self._tell(tenant, why)
+        self._world.wake.wake(backup)
 
     def _tell(self, tenant: Ref, why: str) -> None:
         if self._world.trials.hinder(tenant, why):
@@ -124,10 +134,9 @@ class Verifying:
         )
         if now != self._circumstances:
             self._circumstances = now
-            self._failures.clear()
-        for tenant in [tenant for tenant in self._failures if world.live.get(tenant) is None]:
-            del self._failures[tenant]
-            world.trials.hinder(tenant, "")
+            self._pauses.clear()
+        for backup in [backup for backup in self._pauses if world.live.get(backup) is None]:
+            world.trials.hinder(self._pauses.pop(backup).tenant, "")
 
     def _is_up(self, resource: Resource, name: str) -> bool:
         if resource == BACKUP_STORES:
@@ -142,7 +151,7 @@ class Verifying:
         idle = []
         for server in self._world.servers.all():
             if trials.on_server(server.name) is None:
-                due = self._swept.get(server.name, now) <= now
+                due = self._sweep_at.get(server.name, now) <= now
                 idle += [server] if due and server.availability.ok and server.facts is not None else []
             elif self._leaves(server.name):
                 await trials.stop_on(server.name)
@@ -156,9 +165,12 @@ class Verifying:
                 await sweep(self._kit, server, world.settings.management_id)
         except (DatabaseError, TimeoutError) as error:
             logger.warning("what trials have left on %s stays for now: %s", server.name, error)
-            self._swept.pop(server.name, None)
+            self._stuck[server.name] = f"what an earlier one has left on it can't be dropped: {error}"
+            seconds = SWEEP_PATIENCE
         else:
-            self._swept[server.name] = world.clock.monotonic() + world.jitter(SWEEP_SECONDS)
+            self._stuck.pop(server.name, None)
+            seconds = SWEEP_SECONDS
+        self._sweep_at[server.name] = world.clock.monotonic() + world.jitter(seconds)
 
     def _leaves(self, server: str) -> bool:
         body = self._world.live.get(Ref(DATABASE_SERVERS, "", server))
@@ -171,8 +183,8 @@ class Verifying:
         terms: dict[str, Terms | None] = {}
         for candidate in (*self._asked(terms), *self._scheduled(terms)):
             tenant = candidate.shelved.tenant
-            _, again = self._failures.get(tenant, (0, 0.0))
-            waits = candidate.due > now or again > self._world.clock.monotonic()
+            paused = self._pauses.get(candidate.shelved.ref)
+            waits = candidate.due > now or (paused is not None and paused.until > self._world.clock.monotonic())
             told = self._world.trials.finding(candidate.shelved.ref) is None
             if tenant not in seen and not waits and told and not self._world.trials.of(candidate.shelved.ref):
                 seen.add(tenant)
@@ -216,8 +228,10 @@ class Verifying:
         if terms.window is not None and not terms.window.is_open(world.clock.now()):
             return False
         server, spec = self._server(shelved.tenant, terms)
-        if world.trials.on_server(server.name) is not None or server.name not in self._swept:
+        if world.trials.on_server(server.name) is not None or server.name not in self._sweep_at:
             return False
+        if server.name in self._stuck:
+            raise NotPossibleError(f"DatabaseServer {server.name!r}: {self._stuck[server.name]}")
         capacity = capacity_of(spec)
         if capacity is None:
             raise NotPossibleError(no_capacity(server.name))
