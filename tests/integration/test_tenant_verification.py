@@ -286,9 +286,9 @@ def test_without_room_or_where_nobody_can_tell_nothing_is_tried_and_nothing_is_s
 ) -> None:
     scene.capacity(None)
     name = scene.begin()
-    scene.says(name, "can't be told: set its spec.capacity.storage")
+    scene.says(name, "can't be told: the platform team has to set spec.capacity.storage")
     scene.capacity("64Mi")
-    scene.says(name, "and DatabaseServer 'shared-fra' has room for")
+    scene.says(name, "the server for trials has no room for it: it may take")
     assert scene.scratch() == set()
     scene.capacity("1Ti")
     assert scene.tried(name)["result"] == "Passed"
@@ -366,7 +366,8 @@ def test_a_server_of_its_own_takes_all_trials_whoever_may_use_it_and_is_not_let_
     scene.lab.management.access.kubectl("delete", "dbs", "spare", "--wait=false")
     scene.lab.management.access.kubectl("wait", "--for=delete", "dbs/spare", "--timeout=90s")
     assert scene.scratch(scene.spare) == set()
-    scene.says(name, "there is no DatabaseServer 'spare', or it is being deleted")
+    scene.says(name, "the server for trials is not there, or is being deleted")
+    assert "spare" not in condition(scene.read(name))["message"]  # no workspace may use it, or learn of it
     spare = server_body("spare", scene.spare.access.port, capacity={"storage": "1Ti"})
     apply(scene.lab.management.access, spare)
     assert scene.tried(name)["result"] == "Passed"

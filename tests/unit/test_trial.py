@@ -24,6 +24,7 @@ from tenantry.decide.trial import (
     Specimen,
     Window,
     due_at,
+    free,
     obstacle,
     overdue_at,
     pause,
@@ -43,7 +44,7 @@ WEEK = 7 * DAY
 GIB = 2**30
 ACME = Ref(TENANTS, "shop", "acme")
 SPECIMEN = Specimen(server_version=160004, extensions=frozenset({"citext"}), readable=True, size=GIB)
-GROUND = Ground("fra", version=180001, extensions=frozenset({"citext", "hstore"}), capacity=100 * GIB, used=GIB)
+GROUND = Ground(version=180001, extensions=frozenset({"citext", "hstore"}), capacity=100 * GIB, used=GIB)
 
 
 def shelved(name: str, completed: timedelta, **more: object) -> Shelved:
@@ -122,12 +123,12 @@ def test_nothing_stands_in_the_way_of_what_fits() -> None:
     ("specimen", "ground", "said"),
     [
         (replace(SPECIMEN, readable=False), GROUND, "spec.encryption.secretRef"),
-        (SPECIMEN, replace(GROUND, version=150018), "it comes from PostgreSQL 16, and DatabaseServer 'fra' has 15"),
+        (SPECIMEN, replace(GROUND, version=150018), "it comes from PostgreSQL 16, and the server for trials has 15"),
         (SPECIMEN, replace(GROUND, extensions=frozenset()), "does not have the extensions citext"),
-        (SPECIMEN, replace(GROUND, capacity=None), "can't be told: set its spec.capacity.storage"),
+        (SPECIMEN, replace(GROUND, capacity=None), "can't be told: the platform team has to set spec.capacity.storage"),
         (replace(SPECIMEN, size=0), GROUND, "its manifest does not say how large"),
-        (SPECIMEN, replace(GROUND, used=99 * GIB), "and DatabaseServer 'fra' has room for 0 bytes"),
-        (SPECIMEN, replace(GROUND, used=89 * GIB), "it may take 1.6 GiB, and DatabaseServer 'fra' has room for 1.0"),
+        (SPECIMEN, replace(GROUND, used=200 * GIB), "the server for trials has no room for it"),
+        (SPECIMEN, replace(GROUND, used=89 * GIB), "has no room for it: it may take 1.6 GiB"),
     ],
 )
 def test_what_stands_in_the_way_is_told_with_the_way_out(specimen: Specimen, ground: Ground, said: str) -> None:
@@ -139,8 +140,10 @@ SIZES = st.integers(1, 2**50)
 
 @given(SIZES, SIZES, SIZES)
 def test_what_is_begun_never_takes_the_last_tenth_of_a_server(size: int, capacity: int, used: int) -> None:
-    fits = not obstacle(replace(SPECIMEN, size=size), replace(GROUND, capacity=capacity, used=used))
+    ground = replace(GROUND, capacity=capacity, used=used)
+    fits = not obstacle(replace(SPECIMEN, size=size), ground)
     assert room_for(size) > size
+    assert fits == (room_for(size) <= free(ground))
     if fits:
         assert used + room_for(size) <= round(capacity * (1 - RESERVE))
     else:

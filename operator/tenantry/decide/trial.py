@@ -79,61 +79,57 @@ class Ground:
     """Where it is to be restored.
 
     Attributes:
-        name: The DatabaseServer.
         version: `server_version_num`.
         extensions: That the server has.
         capacity: In bytes, what its databases may take together; None where nobody has said it.
         used: In bytes, what they take now.
     """
 
-    name: str
     version: int
     extensions: frozenset[str]
     capacity: int | None
     used: int
 
 
+NO_CAPACITY: Final = (
+    "whether its server has room for it can't be told: the platform team has to set spec.capacity.storage of the "
+    "DatabaseServer"
+)
+"""Whoever asks need not know the server: neither its name nor how full it is."""
+
+
 def obstacle(specimen: Specimen, ground: Ground) -> str:
-    """Why the one can't be restored on the other now, with the way out; empty if it can."""
-    where = f"DatabaseServer {ground.name!r}"
+    """Why the one can't be restored on the other now, with the way out, for its workspace; empty if it can."""
     if not specimen.readable:
         return (
-            "it is encrypted, and the operator has no key that opens it: name a Secret with the age key in the "
-            "BackupStore's spec.encryption.secretRef"
+            "it is encrypted, and the operator has no key that opens it: the platform team has to name a Secret with "
+            "the age key in the BackupStore's spec.encryption.secretRef"
         )
     if specimen.server_version // MAJOR > ground.version // MAJOR:
         return (
-            f"it comes from PostgreSQL {specimen.server_version // MAJOR}, and {where} has "
-            f"{ground.version // MAJOR}: name one that is as new or newer in the BackupStore's spec.verification.server"
+            f"it comes from PostgreSQL {specimen.server_version // MAJOR}, and the server for trials has "
+            f"{ground.version // MAJOR}: the platform team has to name one that is as new or newer"
         )
     missing = sorted(specimen.extensions - ground.extensions)
     if missing:
-        return f"{where} does not have the extensions {', '.join(missing)}: install them there"
+        return f"the server for trials does not have the extensions {', '.join(missing)}: install them there"
     if ground.capacity is None:
-        return no_capacity(ground.name)
+        return NO_CAPACITY
     if specimen.size <= 0:
         return "its manifest does not say how large its database was, as the next backup's will"
-    wanted, free = room_for(specimen.size), round(ground.capacity * (1 - RESERVE)) - ground.used
-    if wanted > free:
-        return (
-            f"it may take {readable(wanted)}, and {where} has room for {readable(max(free, 0))}: of its "
-            f"spec.capacity.storage, {readable(ground.capacity)}, {readable(ground.used)} are taken and a tenth stays "
-            "free"
-        )
+    if room_for(specimen.size) > free(ground):
+        return f"the server for trials has no room for it: it may take {readable(room_for(specimen.size))}"
     return ""
+
+
+def free(ground: Ground) -> int:
+    """In bytes, what trials may take of a server; not less than 0."""
+    return max(round((ground.capacity or 0) * (1 - RESERVE)) - ground.used, 0)
 
 
 def room_for(size: int) -> int:
     """How much a database may take at most while it is restored, in bytes, from what it took."""
     return round(size * GROWTH) + LEAST_ROOM
-
-
-def no_capacity(server: str) -> str:
-    """What is said where nobody can tell whether there is room."""
-    return (
-        f"whether DatabaseServer {server!r} has room for it can't be told: set its spec.capacity.storage, or "
-        "spec.verification.server of the BackupStore to one that has it"
-    )
 
 
 def readable(size: int) -> str:

@@ -109,6 +109,11 @@ class BackupKit:
         return tenants
 
 
+def probe_key(management_id: str) -> str:
+    """The object by which a store is tried: it is there for as long as the store is the one that it was."""
+    return f"{management_id}/probe"
+
+
 def choose_store(world: World, kit: BackupKit, name: str, labels: dict[str, str], *, new: bool) -> OpenStore:
     """The store of that name, if this workspace may use it and it answers; for a new backup, to stay.
 

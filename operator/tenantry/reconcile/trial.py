@@ -8,15 +8,15 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from typing import Final
 
-from tenantry.decide.trial import Ground, Specimen, obstacle, readable, room_for
-from tenantry.desired.manifest import MANIFEST, Manifest, ManifestError
+from tenantry.decide.trial import Ground, Specimen, free, obstacle, readable, room_for
+from tenantry.desired.manifest import MANIFEST, MOST_BYTES, Manifest, ManifestError
 from tenantry.ports.backup import DumpImpossibleError, ObjectMissingError, SealError, ServerUse, StoreError
 from tenantry.ports.postgres import DatabaseError, ProgramFailedError, WantedDatabase
 from tenantry.ports.servers import Server
 from tenantry.ports.world import Clock
 from tenantry.reconcile.backing_up import read_manifest
 from tenantry.reconcile.filling import ContentChangedError, differing_rows, fill, read_whole
-from tenantry.reconcile.openstores import BackupKit, OpenStore
+from tenantry.reconcile.openstores import BackupKit, OpenStore, probe_key
 from tenantry.reconcile.scratch import Scratch, made
 from tenantry.reconcile.trials import Finding, Verdict
 
@@ -39,11 +39,17 @@ class BadBackupError(Exception):
 
 
 class NotPossibleError(Exception):
-    """A backup can't be restored now, which says nothing about it; the message says why."""
+    """A backup can't be restored now, which says nothing about it.
 
-    def __init__(self, message: str) -> None:
+    Attributes:
+        message: Why, for the workspace.
+        detail: What only the platform team is to know of it.
+    """
+
+    def __init__(self, message: str, detail: str = "") -> None:
         super().__init__(message)
         self.message = message
+        self.detail = detail
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +61,7 @@ class TrialJob:
         capacity: In bytes, what the databases of the server may take together; None where nobody has said it.
         wanted: The names of the scratch database.
         token: Makes passwords.
+        discreet: The server is one that the workspace may know nothing of.
     """
 
     path: str
@@ -63,6 +70,7 @@ class TrialJob:
     capacity: int | None
     wanted: WantedDatabase
     token: Callable[[], str]
+    discreet: bool = False
 
 
 class TrialWork:
@@ -76,7 +84,7 @@ class TrialWork:
     async def run(self) -> Finding:
         """All of it; only what is the backup's own fault is Failed."""
         began = self._clock.monotonic()
-        verdict = Verdict.NOT_POSSIBLE
+        verdict, detail = Verdict.NOT_POSSIBLE, ""
         try:
             async with asyncio.timeout(LONGEST_SECONDS):
                 message = await self._run()
@@ -85,12 +93,18 @@ class TrialWork:
             verdict, message = Verdict.FAILED, error.message
         except TimeoutError:
             message = f"it took longer than {LONGEST_SECONDS / 3600:g} hours"
-        except (NotPossibleError, DatabaseError, StoreError, SealError, DumpImpossibleError) as error:
+        except NotPossibleError as error:
+            message, detail = error.message, error.detail
+        except (DatabaseError, DumpImpossibleError) as error:
+            message, detail = error.message, error.message
+            if self._job.discreet:  # it may have the server's address in it
+                message = "the server for trials refused it, or did not answer"
+        except (StoreError, SealError) as error:
             message = error.message
         except Exception:
             logger.exception("a trial ended in an error that nobody thought of")
             message = "an error of the operator's own: see its log"
-        return Finding(verdict, message[:1024], self._clock.now(), self._clock.monotonic() - began)
+        return Finding(verdict, message[:1024], self._clock.now(), self._clock.monotonic() - began, detail)
 
     async def _run(self) -> str:
         manifest = await self._manifest()
@@ -117,18 +131,18 @@ class TrialWork:
             raise await self._missing(MANIFEST) from error
 
     async def _missing(self, name: str) -> Exception:
-        """Of an object that is not there: the store itself may be gone, which says nothing about a backup."""
+        """Of an object that is not there: the store itself may be gone, or be another, which says nothing about it."""
         try:
-            await self._job.opened.store.list(f"{self._job.path}/", most=1)
+            await self._job.opened.store.get(probe_key(self._job.path.partition("/")[0]), most=MOST_BYTES)
         except StoreError as error:
-            return NotPossibleError(error.message)
+            return NotPossibleError(f"its {name} is not there, nor is the operator's own probe: {error.message}")
         return BadBackupError(f"its {name} is not in the store any more")
 
     async def _look(self, manifest: Manifest) -> ServerUse:
         job = self._job
         facts = job.server.facts
         if facts is None:
-            raise NotPossibleError(f"DatabaseServer {job.server.name!r} was not probed yet")
+            raise NotPossibleError("the server for trials was not probed yet")
         use = await self._kit.loader.use_of(job.server)
         specimen = Specimen(
             server_version=manifest.server_version,
@@ -136,9 +150,12 @@ class TrialWork:
             readable=not manifest.encrypted or bool(job.opened.identities),
             size=manifest.database_size,
         )
-        why = obstacle(specimen, Ground(job.server.name, facts.version, facts.extensions, job.capacity, use.used))
-        if why:
-            raise NotPossibleError(why)
+        ground = Ground(facts.version, facts.extensions, job.capacity, use.used)
+        if why := obstacle(specimen, ground):
+            figures = (
+                f"{readable(use.used)} of {readable(job.capacity or 0)} taken, {readable(free(ground))} for trials"
+            )
+            raise NotPossibleError(why, figures)
         await self._kit.loader.check(job.server, manifest.tool_major)
         return use
 

@@ -24,7 +24,8 @@ class Finding:
     """How a trial ended.
 
     Attributes:
-        message: What was found; no secrets.
+        message: What was found, for the workspace; no secrets.
+        detail: What only the platform team is to know of it.
         ended_at: In UTC.
         seconds: It took.
     """
@@ -33,6 +34,7 @@ class Finding:
     message: str
     ended_at: datetime
     seconds: float
+    detail: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from tenantry.api.databaseserver import DatabaseServer
 from tenantry.api.resources import BACKUP_STORES, DATABASE_SERVERS, Ref
 from tenantry.decide.quantities import parse_quantity
 from tenantry.decide.schedule import ScheduleError, parse
-from tenantry.decide.trial import Window, no_capacity
+from tenantry.decide.trial import Window
 from tenantry.reconcile.schedules import zone_named
 from tenantry.reconcile.world import World
 
@@ -84,4 +84,8 @@ def problem_of(world: World, verification: StoreVerification, store: str) -> str
     body = world.live.get(Ref(DATABASE_SERVERS, "", terms.server))
     if body is None:
         return f"{_FIELD}.server: there is no DatabaseServer {terms.server!r}"
-    return no_capacity(terms.server) if capacity_of(DatabaseServer.model_validate(body)) is None else ""
+    if capacity_of(DatabaseServer.model_validate(body)) is None:
+        return (
+            f"{_FIELD}.server: DatabaseServer {terms.server!r} has no spec.capacity.storage, so its room is not known"
+        )
+    return ""

@@ -13,7 +13,7 @@ from tenantry.api.databaseserver import DatabaseServer
 from tenantry.api.resources import BACKUP_STORES, DATABASE_SERVERS, TENANT_RECORDS, Ref, Resource
 from tenantry.api.tenantbackup import TenantBackup
 from tenantry.api.tenantrecord import TenantRecord
-from tenantry.decide.trial import due_at, no_capacity, pause
+from tenantry.decide.trial import NO_CAPACITY, due_at, pause
 from tenantry.desired.manifest import tenant_path
 from tenantry.ports.postgres import DatabaseError
 from tenantry.ports.servers import Server
@@ -88,10 +88,10 @@ class Verifying:
             try:
                 begun = self._begin(candidate)
             except NotPossibleError as error:
-                self._put_off(candidate.shelved.ref, candidate.shelved.tenant, error.message)
+                self._put_off(candidate.shelved.ref, candidate.shelved.tenant, error.message, error.detail)
             else:
                 if begun:
-                    self._tell(candidate.shelved.tenant, "")
+                    self._tell(candidate.shelved.tenant, "", "")
 
     # --- what has ended -------------------------------------------------------------------------------------------
     def _hear(self) -> None:
@@ -104,24 +104,24 @@ class Verifying:
             self._kit.observer.verification_ended(trial.store, finding.verdict.value, finding.seconds)
             self._sweep_at.pop(server, None)  # it may have left something, which goes before the next one begins
             if finding.verdict == Verdict.NOT_POSSIBLE:
-                self._put_off(trial.backup, trial.tenant, finding.message)
+                self._put_off(trial.backup, trial.tenant, finding.message, f"on {server}: {finding.detail}")
                 continue
             self._pauses.pop(trial.backup, None)
             world.trials.found(trial.backup, finding)
             world.wake.wake(trial.backup)
 
-    def _put_off(self, backup: Ref, tenant: Ref, why: str) -> None:
+    def _put_off(self, backup: Ref, tenant: Ref, why: str, detail: str) -> None:
         former = self._pauses.get(backup)
         count = former.count + 1 if former is not None else 1
         until = self._world.clock.monotonic() + self._world.jitter(pause(count).total_seconds())
         self._pauses[backup] = Pause(tenant, count, until)
-        self._tell(tenant, why)
+        self._tell(tenant, why, detail)
         self._world.wake.wake(backup)
 
-    def _tell(self, tenant: Ref, why: str) -> None:
+    def _tell(self, tenant: Ref, why: str, detail: str) -> None:
         if self._world.trials.hinder(tenant, why):
             if why:
-                logger.info("no backup of %s is restored on trial now: %s", tenant.name, why)
+                logger.info("no backup of %s is restored on trial now: %s (%s)", tenant.name, why, detail)
             self._world.wake.wake(tenant)
 
     def _think_again(self) -> None:
@@ -165,7 +165,7 @@ class Verifying:
                 await sweep(self._kit, server, world.settings.management_id)
         except (DatabaseError, TimeoutError) as error:
             logger.warning("what trials have left on %s stays for now: %s", server.name, error)
-            self._stuck[server.name] = f"what an earlier one has left on it can't be dropped: {error}"
+            self._stuck[server.name] = str(error)
             seconds = SWEEP_PATIENCE
         else:
             self._stuck.pop(server.name, None)
@@ -231,10 +231,11 @@ class Verifying:
         if world.trials.on_server(server.name) is not None or server.name not in self._sweep_at:
             return False
         if server.name in self._stuck:
-            raise NotPossibleError(f"DatabaseServer {server.name!r}: {self._stuck[server.name]}")
+            told = "what an earlier trial has left on its server can't be dropped yet"
+            raise NotPossibleError(told, f"{server.name}: {self._stuck[server.name]}")
         capacity = capacity_of(spec)
         if capacity is None:
-            raise NotPossibleError(no_capacity(server.name))
+            raise NotPossibleError(NO_CAPACITY, server.name)
         opened = kit.opened.get(shelved.store)
         if opened is None:
             why = kit.opened.why_not(shelved.store)
@@ -243,7 +244,8 @@ class Verifying:
         if path is None:
             return False
         wanted = scratch_named(world.settings.management_id, world.token())
-        work = TrialWork(kit, world.clock, TrialJob(path, opened, server, capacity, wanted, world.token))
+        discreet = terms.server is not None
+        work = TrialWork(kit, world.clock, TrialJob(path, opened, server, capacity, wanted, world.token, discreet))
         task = asyncio.create_task(work.run(), name=f"trial {shelved.ref.namespace}/{shelved.ref.name}")
         world.trials.begin(server.name, Trial(shelved.ref, shelved.tenant, shelved.store, wanted.database, task))
         return True
@@ -260,12 +262,12 @@ class Verifying:
             name = pinned.server
         body, server = world.live.get(Ref(DATABASE_SERVERS, "", name)), world.servers.get(name)
         if body is None or "deletionTimestamp" in body["metadata"]:
-            raise NotPossibleError(f"there is no DatabaseServer {name!r}, or it is being deleted")
+            raise NotPossibleError("the server for trials is not there, or is being deleted", name)
         if server is None or not server.availability.ok or server.facts is None:
             why = f": {server.availability.message}" if server is not None else ""
-            raise NotPossibleError(f"DatabaseServer {name!r} is not ready{why}")
+            raise NotPossibleError("the server for trials is not ready", f"{name}{why}")
         if pinned is not None and server.facts.system_identifier != pinned.id:
-            raise NotPossibleError(f"DatabaseServer {name!r} now is another server than the tenant's")
+            raise NotPossibleError("the tenant's server is not the one that it was", name)
         return server, DatabaseServer.model_validate(body)
 
     def _path(self, shelved: Shelved) -> str | None:
