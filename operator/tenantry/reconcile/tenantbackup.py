@@ -34,7 +34,7 @@ from tenantry.reconcile.openstores import BackupKit, choose_store
 from tenantry.reconcile.platform import set_finalizer
 from tenantry.reconcile.result import Result
 from tenantry.reconcile.status import told_of, write_status
-from tenantry.reconcile.trialtelling import is_disproven, of_trial, read_back, waits_for_trial
+from tenantry.reconcile.trialtelling import is_disproven, of_trial, told_complete, waits_for_trial
 from tenantry.reconcile.workspace import find_workspace
 from tenantry.reconcile.world import World
 
@@ -302,7 +302,7 @@ class TenantBackupReconciler:
         ttl = parse_duration(backup.spec.ttl) if backup.spec.ttl is not None else None
         ends = expiry(completed, ttl)
         rows, part = sum(manifest.rows.values()), manifest.database
-        told = read_back(rows, len(manifest.rows), part.size)
+        told = told_complete(backup, rows, len(manifest.rows), part.size)
         await self._tell(
             key,
             backup,

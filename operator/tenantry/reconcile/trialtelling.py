@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from tenantry.api.conditions import Reason
 from tenantry.api.tenantbackup import BackupVerification, TenantBackup
 from tenantry.decide.conditions import Outcome
 from tenantry.decide.deletion import time_text
 from tenantry.reconcile.trials import Finding, Verdict
+
+TO_BE_TRIED: Final = "; it is to be restored on trial"
+
+
+def told_complete(backup: TenantBackup, rows: int, tables: int, size: int) -> str:
+    """What is said of a backup that has just been completed; `size` in bytes."""
+    return read_back(rows, tables, size) + (TO_BE_TRIED if backup.spec.verify == "Restore" else "")
 
 
 def read_back(rows: int, tables: int, size: int) -> str:
@@ -45,7 +54,7 @@ def waits_for_trial(backup: TenantBackup, obstacle: str) -> Outcome | None:
     if backup.spec.verify != "Restore" or (verification is not None and verification.method == "Restore"):
         return None
     why = f", which is not possible now: {obstacle}" if obstacle else ""
-    return Outcome(True, Reason.BACKUP_COMPLETED, f"{_read_back(backup)}; it is to be restored on trial{why}")
+    return Outcome(True, Reason.BACKUP_COMPLETED, f"{_read_back(backup)}{TO_BE_TRIED}{why}")
 
 
 def _read_back(backup: TenantBackup) -> str:
