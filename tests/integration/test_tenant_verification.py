@@ -300,6 +300,27 @@ def test_without_room_or_where_nobody_can_tell_nothing_is_tried_and_nothing_is_s
     assert scene.tried(name)["result"] == "Passed"
 
 
+@pytest.mark.parametrize(
+    ("wanted", "said"),
+    [
+        ({"server": "nowhere"}, "spec.verification.server: there is no DatabaseServer 'nowhere'"),
+        ({"window": {"schedule": "61 * * * *", "duration": "1h"}}, "spec.verification.window.schedule: "),
+    ],
+)
+def test_a_store_whose_verification_makes_no_sense_says_so_and_takes_backups(
+    scene: Scene, wanted: Json, said: str
+) -> None:
+    scene.verification(**wanted)
+
+    def ready() -> Json:
+        return condition(scene.lab.management.access.get("bks", scene.kept.name))
+
+    scene.wait(lambda: said in ready()["message"], f"{said!r} is told")
+    assert ready()["status"] == "True"
+    name = scene.begin()
+    scene.says(name, "it is to be restored on trial, which is not possible now: ")
+
+
 def test_one_is_restored_at_a_time_and_no_tenant_gets_in(scene: Scene) -> None:
     names = [scene.begin("slow"), scene.begin("acme"), scene.begin("slow")]
     scene.wait(scene.is_being_filled, "one is being restored")
