@@ -43,7 +43,7 @@ bench-latency: clusters ## How soon drift is repaired, and what one hanging targ
 .PHONY: test
 test: clusters ## The tests, on real servers
 	@tools/postgres.sh
-	@$(RUN) tests.controlplane helm >/dev/null
+	@$(RUN) tests.controlplane parts
 	@$(RUN) pytest -n $(WORKERS) tests/unit tests/integration $(ARGS)
 
 .PHONY: crash
@@ -75,7 +75,7 @@ format: venv ## Put format and imports in order
 	$(BIN)/ruff format --quiet
 
 .PHONY: generate
-generate: venv ## Write crds/, docs/reference/api.md and the generated files of deploy/helm/
+generate: venv ## Write crds/, docs/reference/api.md and the generated files of deploy/
 	@$(BIN)/python tools/generate.py
 
 .PHONY: operator-manifest
