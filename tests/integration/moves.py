@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg
 from tests.integration.acting import Api, manifest
-from tests.integration.tenants import Whereabouts, wait_for
+from tests.integration.tenants import Whereabouts, condition, wait_for
 from tests.scene.stage import SERVER_18
 
 from tenantry.api.identity import namespace_name
@@ -23,6 +23,8 @@ Json = dict[str, Any]
 
 PATIENCE = 120.0
 """Seconds; an early look at a purge that is not due everywhere is repeated after one minute."""
+MOVE_SECONDS = 300.0
+"""For one move: a cluster that is new, or was away, is asked again after a minute at most."""
 DAY = {"minWindow": "0s", "maxWindow": "24h"}
 
 
@@ -95,7 +97,17 @@ def moved(trial: Workbench, to: str) -> Json:
         move = body.get("status", {}).get("move") or {}
         return (move.get("phase"), move.get("destination")) == ("Completed", to)
 
-    trial.when(over, f"it is moved to {to}", seconds=PATIENCE)
+    last: Json = {}
+
+    def seen() -> bool:
+        nonlocal last
+        last = trial.get()
+        return over(last)
+
+    def told() -> str:
+        return f"it is moved to {to}: {condition(last)}, {condition(last, 'MoveProgressing')}"
+
+    wait_for(seen, told, MOVE_SECONDS)
     return trial.ready(seconds=PATIENCE)
 
 

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 Json = dict[str, Any]
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = pytest.mark.timeout(900)
 
 
 @pytest.fixture

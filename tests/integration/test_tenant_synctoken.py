@@ -143,7 +143,7 @@ def test_a_disabled_and_a_deleted_tenant_keep_their_token(workbench: Workbench) 
     assert values(workbench, where) == second
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(900)
 def test_a_token_moves_with_its_tenant(trial: Workbench, fresh_control_plane: FreshControlPlane) -> None:
     from tests.scene.installation import install_target, kubeconfig_secret, operator_kubeconfig  # noqa: PLC0415 - slow
     from tests.scene.stage import cluster_manifest  # noqa: PLC0415 - as above

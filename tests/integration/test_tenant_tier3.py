@@ -208,7 +208,7 @@ def test_what_a_retained_or_deleted_tenant_has_stays_its_own_cluster_and_comes_b
     trial.ready("other")
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(900)
 def test_a_tenant_moves_to_a_cluster_of_its_own_and_away_and_that_is_free_when_what_it_left_is_purged(
     trial: Workbench, own: Second, spec: Callable[..., Spec]
 ) -> None:
@@ -234,7 +234,7 @@ def test_a_tenant_moves_to_a_cluster_of_its_own_and_away_and_that_is_free_when_w
     wait_for(lambda: holder(trial) == "", "it is given back")
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(900)
 def test_what_a_move_under_way_has_claimed_is_not_given_back_with_what_was_left_on_that_cluster_before(
     trial: Workbench, own: Second, spec: Callable[..., Spec]
 ) -> None:
