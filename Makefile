@@ -48,7 +48,7 @@ bench-backup: clusters ## SIZE_MB=2000 backed up and restored against pg_dump an
 .PHONY: test
 test: clusters ## The tests, on real servers
 	@tools/postgres.sh
-	@$(RUN) tests.controlplane helm >/dev/null
+	@$(RUN) tests.controlplane parts
 	@$(RUN) pytest -n $(WORKERS) tests/unit tests/integration $(ARGS)
 
 .PHONY: crash
@@ -80,7 +80,7 @@ format: venv ## Put format and imports in order
 	$(BIN)/ruff format --quiet
 
 .PHONY: generate
-generate: venv ## Write crds/, docs/reference/api.md and the generated files of deploy/helm/
+generate: venv ## Write crds/, docs/reference/api.md and the generated files of deploy/
 	@$(BIN)/python tools/generate.py
 
 .PHONY: operator-manifest

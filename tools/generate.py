@@ -1,4 +1,4 @@
-"""`make generate`: writes crds/, docs/reference/api.md and the chart's generated files; `--check` compares."""
+"""`make generate`: writes crds/, docs/reference/api.md and the generated files of deploy/; `--check` compares."""
 
 from __future__ import annotations
 
@@ -13,8 +13,11 @@ import yaml
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that it runs as a script and as a module
 
 from tools.api_reference import api_reference
+from tools.argocd import argocd_files
 from tools.chart import CHART, NOTE, chart_files
+from tools.tenants_chart import tenants_chart_files
 
+from tenantry.api import tenant
 from tenantry.api.crd import crd
 from tenantry.api.kinds import ALL_KINDS
 
@@ -36,6 +39,7 @@ def generated_files() -> dict[Path, str]:
     crds = [crd(kind) for kind in ALL_KINDS]
     files = {Path("crds") / _file_name(body): manifest(body) for body in crds}
     files[Path("docs/reference/api.md")] = api_reference(crds)
+    files |= argocd_files(ROOT, ALL_KINDS) | tenants_chart_files(crd(tenant.KIND))
     return files | chart_files(ROOT, {_file_name(body): _yaml(body) for body in crds})
 
 

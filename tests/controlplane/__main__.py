@@ -1,17 +1,24 @@
-"""`python -m tests.controlplane`: `build` and `helm` build programs, `up` runs test clusters until Ctrl-C."""
+"""`python -m tests.controlplane`: `build` and `parts` get what tests need, `up` runs test clusters until Ctrl-C."""
 
 from __future__ import annotations
 
 import contextlib
 import sys
 import threading
+import time
+from collections.abc import Callable
 from signal import Signals, signal
 
 import click
 from tests.controlplane.access import ClusterAccess
 from tests.controlplane.build import BuildError, ensure_built
+from tests.controlplane.cloudnativepg import clusters_crd
 from tests.controlplane.cluster import ControlPlane
+from tests.controlplane.gitops import gitops_crds
 from tests.controlplane.helm import ensure_helm
+from tests.controlplane.modules import ModuleError
+from tests.controlplane.monitoring import monitoring_crds
+from tests.controlplane.object_stores import installed
 from tests.controlplane.postgres import PostgresServer
 from tests.controlplane.postgres_binaries import wheel_binaries
 from tests.controlplane.processes import ServerError
@@ -31,9 +38,19 @@ def build() -> None:
 
 
 @cli.command()
-def helm() -> None:
-    """Build helm, unless it is in the cache, and print its path."""
-    click.echo(ensure_helm())
+def parts() -> None:
+    """Have at hand what tests take from others, or its download would count as their time."""
+    named: tuple[tuple[str, Callable[[], object]], ...] = (
+        ("helm", ensure_helm),
+        ("S3 servers", installed),
+        ("the kinds of CloudNativePG", clusters_crd),
+        ("the kinds of the Prometheus operator", monitoring_crds),
+        ("the kinds of Argo CD and Flux", gitops_crds),
+    )
+    for name, get in named:
+        started = time.monotonic()
+        get()
+        click.echo(f"{name}: there ({time.monotonic() - started:.0f} s)")
 
 
 @cli.command()
@@ -62,5 +79,5 @@ def _show(access: ClusterAccess) -> None:
 if __name__ == "__main__":
     try:
         cli()
-    except (BuildError, ServerError, ToolchainError) as error:
+    except (BuildError, ModuleError, ServerError, ToolchainError) as error:
         sys.exit(f"tests.controlplane: {error}")

@@ -10,7 +10,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
 import pytest
-from tests.integration.examples import lives, sorts
+from tests.integration.examples import lives, repository, sorts
 from tests.integration.examples.example import EXAMPLES, NAMES, Example
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ EXPECTED: Final[Mapping[str, Callable[[Example], None]]] = MappingProxyType(
         "deletion": lives.deleted_tenants_are_locked_for_their_windows_and_come_back_with_everything,
         "external-database": sorts.a_tenant_uses_a_database_that_is_its_customers_own,
         "ephemeral": lives.a_throw_away_tenant_ends_by_itself_and_leaves_nothing,
+        "gitops": repository.a_repository_brings_plans_and_tenants_and_what_is_protected_stays,
         "plans": sorts.a_plan_has_as_many_tenants_as_it_says_and_a_change_reaches_one_of_them_first,
         "preview": sorts.a_change_is_held_and_foretold_until_the_annotation_goes,
         "moving": lives.a_tenant_moves_to_another_server_with_its_data,

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 import pytest
 from tests.integration.acting import manifest
 from tests.integration.foreign import EXTERNAL, Foreign, bring_your_own, foreign_database, handed_on, put
-from tests.integration.tenants import condition, wait_for
-from tests.integration.test_tenant_moving import (
+from tests.integration.moves import (
     DAY,
     PATIENCE,
     after,
@@ -25,6 +24,7 @@ from tests.integration.test_tenant_moving import (
     remove,
     write,
 )
+from tests.integration.tenants import condition, wait_for
 from tests.scene.installation import install_target, kubeconfig_secret, operator_kubeconfig
 from tests.scene.stage import CLUSTER, SERVER_15, SERVER_18, cluster_manifest
 

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg
 import pytest
+from tests.integration.moves import DAY, PATIENCE, approve, canaries, moved, on, refuses, remove, write
 from tests.integration.tenants import condition
-from tests.integration.test_tenant_moving import DAY, PATIENCE, approve, canaries, moved, on, refuses, remove, write
 from tests.scene.stage import SERVER_15, SERVER_18
 
 from tenantry.api.resources import TENANT_RECORDS

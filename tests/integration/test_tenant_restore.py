@@ -12,8 +12,8 @@ import pytest
 from tests.controlplane.object_stores import MINISTACK, StoreServer
 from tests.integration.acting import manifest
 from tests.integration.backing import PATIENCE, ROWS, Kept, backup, ended, fill, read, register
+from tests.integration.moves import DAY, connect, end_windows, refuses
 from tests.integration.tenants import Whereabouts, Workbench, condition, wait_for
-from tests.integration.test_tenant_moving import DAY, connect, end_windows, refuses
 
 from tenantry.api.names import ANNOTATION_UNDO_RESTORE
 from tenantry.api.resources import DEPLOYMENTS, TENANT_BACKUPS, TENANT_RESTORES, Ref

@@ -8,8 +8,8 @@ from typing import Any
 import psycopg
 import pytest
 from tests.integration.backing import backup, ended, fill, register
+from tests.integration.moves import DAY, refuses
 from tests.integration.tenants import Whereabouts, Workbench, condition, wait_for
-from tests.integration.test_tenant_moving import DAY, refuses
 from tests.integration.test_tenant_moving_stale import claim_states, put_record
 from tests.integration.test_tenant_restore import LATER, SHARED, done, execute, is_at, names, restore, seen
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from tests.integration.moves import Second, after, approve, moved
 from tests.integration.tenants import Whereabouts, condition, wait_for
-from tests.integration.test_tenant_moving import Second, after, approve, moved
 
 from tenantry.api.names import ANNOTATION_ROTATE_SYNC_TOKEN, ANNOTATION_ROTATED_AT, SECRET_SYNC
 from tenantry.api.resources import RESOURCE_QUOTAS, SECRETS

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from tests.integration.acting import manifest
+from tests.integration.moves import Second, after, approve, end_windows, moved
 from tests.integration.tenants import condition, wait_for
-from tests.integration.test_tenant_moving import Second, after, approve, end_windows, moved
 from tests.scene.stage import CLUSTER, cluster_manifest
 
 from tenantry.api.identity import TenantIdentity

@@ -27,7 +27,7 @@ from tenantry.api.resources import (
 
 Json = dict[str, Any]
 
-EPHEMERAL_SECONDS: Final = 60.0
+OWN_SERVER_SECONDS: Final = 150.0
 
 
 def a_tenant_uses_a_database_that_is_its_customers_own(example: Example) -> None:
@@ -109,7 +109,7 @@ def a_tenant_has_a_database_server_of_its_own(example: Example) -> None:
     with Node(bench.stage.target, bench.prefix, debian_binaries()) as node:
         node.look_after(where.namespace)
         example.apply("tenant.yaml")
-        bench.ready("alone", seconds=EPHEMERAL_SECONDS)
+        bench.ready("alone", seconds=OWN_SERVER_SECONDS)
         given = bench.secret(where, "tenant-database")
         assert given["host"] == f"tenant-postgres.{where.namespace}.svc"
         there = node.reach(where.namespace, given)
@@ -124,7 +124,7 @@ def a_tenants_database_has_a_replica(example: Example) -> None:
     with CloudNativePG(bench.stage.target, bench.prefix, debian_binaries()) as played:
         played.look_after(where.namespace)
         example.apply("tenant.yaml")
-        bench.ready("replicated", seconds=EPHEMERAL_SECONDS)
+        bench.ready("replicated", seconds=OWN_SERVER_SECONDS)
         given = bench.secret(where, "tenant-database")
         assert given["host"] == f"tenant-postgres.{where.namespace}.svc"
         status = bench.on_target(POSTGRES_CLUSTERS, where.namespace, "tenant-postgres")["status"]
