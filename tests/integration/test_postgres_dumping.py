@@ -15,6 +15,7 @@ from tests.controlplane.postgres_binaries import path_with_programs
 from tests.integration.postgres_tenants import SERVERS, open_world, own_server, run
 from tests.integration.test_postgres_copying import FILLED, Side
 
+from tenantry.adapters.postgres import dumping
 from tenantry.adapters.postgres.dumping import PostgresDumper, role_of
 from tenantry.adapters.postgres.loading import PostgresLoader
 from tenantry.adapters.postgres.servers import ServerConnection
@@ -150,6 +151,24 @@ async def test_rows_that_come_during_a_dump_are_neither_in_it_nor_counted(side: 
 
 
 @on_both
+async def test_a_table_that_stays_locked_fails_the_dump_in_time_and_says_why(
+    side: Side, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dumping, "LOCK_WAIT", "1s")
+    wanted = await filled(side)
+    async with side.world.enter(wanted, "a") as session:
+        await session.execute("BEGIN")
+        await session.execute("ALTER TABLE app.parent ADD COLUMN later int")
+        async with asyncio.timeout(60):
+            with pytest.raises(DatabaseError, match="kept a table locked for 1s: a change of its schema"):
+                await dump(side, wanted)
+        await session.execute("COMMIT")
+    assert role_of(wanted) not in await roles(side)
+    _, facts = await dump(side, wanted)
+    assert facts.rows["app.parent"] == 5000
+
+
+@on_both
 async def test_a_server_that_can_not_show_all_rows_is_refused_with_what_to_grant(side: Side) -> None:
     wanted = await filled(side)
     admin = side.world.access.admin_user
@@ -202,6 +221,18 @@ async def test_what_a_dead_dump_left_is_removed_and_the_next_one_works(side: Sid
     for left in (opened, again):
         with suppress(DatabaseError):
             await left.__aexit__(None, None, None)
+
+
+@on_18
+async def test_what_a_dead_dump_left_goes_with_its_database(side: Side) -> None:
+    wanted = await filled(side)
+    opened = PostgresDumper().open(side.server, wanted)
+    await opened.__aenter__()  # and nobody ends it: as if the process had died
+    await side.world.admin.mark(wanted, before="ready", after="dropping")
+    await side.world.admin.drop(wanted)
+    assert role_of(wanted) not in await roles(side)
+    with suppress(DatabaseError):
+        await opened.__aexit__(None, None, None)
 
 
 @on_18
