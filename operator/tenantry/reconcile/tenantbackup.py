@@ -335,18 +335,18 @@ class TenantBackupReconciler:
 
     async def _tell_of_trial(self, key: Ref, backup: TenantBackup) -> None:
         """What a restore on trial has found out, or why there was none yet though one was asked for."""
-        trials, phase = self._world.trials, BackupPhase.COMPLETED
+        trials, phase, uid = self._world.trials, BackupPhase.COMPLETED, backup.metadata.uid
         if backup.status.phase != phase or is_disproven(backup):
-            trials.told(key)
+            trials.told(key, uid)
             return
-        finding = trials.finding(key)
+        finding = trials.finding(key, uid)
         if finding is None:
             if waiting := waits_for_trial(backup, trials.obstacle(backup.tenant)):
                 await self._tell(key, backup, phase, waiting)
             return
         outcome, verification = of_trial(backup, finding)
         await self._tell(key, backup, phase, outcome, verification=verification)
-        trials.told(key)
+        trials.told(key, uid)
         about = self._world.live.get(key)
         if about is not None:
             good = verification.result == "Passed"

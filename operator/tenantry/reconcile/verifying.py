@@ -97,18 +97,22 @@ class Verifying:
     def _hear(self) -> None:
         world = self._world
         for server, trial in world.trials.take_ended():
-            if trial.task.cancelled():
-                continue
+            self._sweep_at.pop(server, None)  # it may have left something, which goes before the next one begins
+            if trial.task.cancelled() or not self._is_there(trial):
+                continue  # what goes is not told of: what is in the store may have gone before it
             finding = trial.task.result()
             logger.info("trial of %s on %s: %s, %s", trial.backup.name, server, finding.verdict, finding.message)
             self._kit.observer.verification_ended(trial.store, finding.verdict.value, finding.seconds)
-            self._sweep_at.pop(server, None)  # it may have left something, which goes before the next one begins
             if finding.verdict == Verdict.NOT_POSSIBLE:
                 self._put_off(trial.backup, trial.tenant, finding.message, f"on {server}: {finding.detail}")
                 continue
             self._pauses.pop(trial.backup, None)
-            world.trials.found(trial.backup, finding)
+            world.trials.found(trial.backup, trial.uid, finding)
             world.wake.wake(trial.backup)
+
+    def _is_there(self, trial: Trial) -> bool:
+        body = self._world.live.get(trial.backup)
+        return body is not None and body["metadata"]["uid"] == trial.uid and "deletionTimestamp" not in body["metadata"]
 
     def _put_off(self, backup: Ref, tenant: Ref, why: str, detail: str) -> None:
         former = self._pauses.get(backup)
@@ -137,6 +141,9 @@ class Verifying:
             self._pauses.clear()
         for backup in [backup for backup in self._pauses if world.live.get(backup) is None]:
             world.trials.hinder(self._pauses.pop(backup).tenant, "")
+        for tenant in world.trials.hindered():
+            if not self._kit.shelf.of(tenant):
+                world.trials.hinder(tenant, "")
 
     def _is_up(self, resource: Resource, name: str) -> bool:
         if resource == BACKUP_STORES:
@@ -162,7 +169,7 @@ class Verifying:
         world = self._world
         try:
             async with asyncio.timeout(SWEEP_PATIENCE):
-                await sweep(self._kit, server, world.settings.management_id)
+                await sweep(self._kit, server, world.settings.management_id, world.trials.databases())
         except (DatabaseError, TimeoutError) as error:
             logger.warning("what trials have left on %s stays for now: %s", server.name, error)
             self._stuck[server.name] = str(error)
@@ -185,7 +192,7 @@ class Verifying:
             tenant = candidate.shelved.tenant
             paused = self._pauses.get(candidate.shelved.ref)
             waits = candidate.due > now or (paused is not None and paused.until > self._world.clock.monotonic())
-            told = self._world.trials.finding(candidate.shelved.ref) is None
+            told = self._world.trials.finding(candidate.shelved.ref, candidate.shelved.uid) is None
             if tenant not in seen and not waits and told and not self._world.trials.of(candidate.shelved.ref):
                 seen.add(tenant)
                 yield candidate
@@ -211,13 +218,16 @@ class Verifying:
                 yield Candidate(newest, now, of_store)
 
     def _terms(self, store: str, known: dict[str, Terms | None]) -> Terms | None:
+        """None where there is no such store, or its window is closed: what waits for that holds up nothing else."""
         if store not in known:
-            known[store] = terms_of(self._world, store)
+            terms, now = terms_of(self._world, store), self._world.clock.now()
+            closed = terms is not None and terms.window is not None and not terms.window.is_open(now)
+            known[store] = None if closed else terms
         return known[store]
 
     # --- beginning ------------------------------------------------------------------------------------------------
     def _begin(self, candidate: Candidate) -> bool:
-        """Begin a trial; False where it waits for another one, or for its window.
+        """Begin a trial; False where it waits for another one.
 
         Raises:
             NotPossibleError: something stands in the way.
@@ -225,8 +235,6 @@ class Verifying:
         world, kit, shelved, terms = self._world, self._kit, candidate.shelved, candidate.terms
         if terms.problem:
             raise NotPossibleError(terms.problem)
-        if terms.window is not None and not terms.window.is_open(world.clock.now()):
-            return False
         server, spec = self._server(shelved.tenant, terms)
         if world.trials.on_server(server.name) is not None or server.name not in self._sweep_at:
             return False
@@ -247,7 +255,8 @@ class Verifying:
         discreet = terms.server is not None
         work = TrialWork(kit, world.clock, TrialJob(path, opened, server, capacity, wanted, world.token, discreet))
         task = asyncio.create_task(work.run(), name=f"trial {shelved.ref.namespace}/{shelved.ref.name}")
-        world.trials.begin(server.name, Trial(shelved.ref, shelved.tenant, shelved.store, wanted.database, task))
+        trial = Trial(shelved.ref, shelved.uid, shelved.tenant, shelved.store, wanted.database, task)
+        world.trials.begin(server.name, trial)
         return True
 
     def _server(self, tenant: Ref, terms: Terms) -> tuple[Server, DatabaseServer]:
