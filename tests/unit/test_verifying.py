@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import UTC, datetime
+import itertools
+from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import Any, cast
 
 from prometheus_client import CollectorRegistry
 
+from tenantry.api.identity import TenantIdentity
 from tenantry.api.resources import BACKUP_STORES, TENANT_BACKUPS, TENANTS, Ref
+from tenantry.decide.retention import Retention
+from tenantry.decide.schedule import parse
+from tenantry.desired.manifest import tenant_path
 from tenantry.reconcile.openstores import BackupKit
+from tenantry.reconcile.schedules import Scheduled
 from tenantry.reconcile.trials import Finding, Trial, Trials, Verdict
 from tenantry.reconcile.verifying import Verifying
 from tenantry.reconcile.world import World
 from tenantry.runtime.backupmetrics import BackupMetrics
 
 NOW = datetime(2026, 11, 22, 10, tzinfo=UTC)
+IDENTITY = TenantIdentity("m", "shop", "00000000-0000-0000-0000-000000000000", "acme")
 ACME = Ref(TENANTS, "shop", "acme")
 NEVER = {"schedule": "0 0 29 2 *", "duration": "1m"}
 Json = dict[str, Any]
@@ -41,8 +48,33 @@ class Scene:
         }
         self.live[Ref(BACKUP_STORES, "", name)] = {"metadata": {"name": name}, "spec": spec}
 
-    def backup(self, name: str, store: str, uid: str = "u", **metadata: str) -> Ref:
-        """A TenantBackup that was asked to be restored on trial."""
+    def schedule(self) -> None:
+        """The tenant gets one, so that its newest backup is tried by the clock."""
+        self.kit.schedules.set(
+            Scheduled(
+                tenant=ACME,
+                identity=IDENTITY,
+                store="open",
+                server="fra",
+                schedule=parse("0 0 1 1 *"),
+                zone=UTC,
+                delay=timedelta(),
+                retention=Retention(),
+                since=NOW - timedelta(days=1),
+                suspended=False,
+            )
+        )
+
+    def backup(
+        self,
+        name: str,
+        store: str,
+        uid: str = "u",
+        verify: str = "Restore",
+        status: Json | None = None,
+        **metadata: str,
+    ) -> Ref:
+        """A TenantBackup, asked to be restored on trial if nothing else is said."""
         ref = Ref(TENANT_BACKUPS, "shop", name)
         body = {
             "metadata": {
@@ -52,8 +84,13 @@ class Scene:
                 "creationTimestamp": "2026-11-22T09:00:00Z",
                 **metadata,
             },
-            "spec": {"source": {"tenant": {"name": "acme"}}, "store": store, "verify": "Restore"},
-            "status": {"phase": "Completed", "completedAt": "2026-11-22T09:00:00Z"},
+            "spec": {"source": {"tenant": {"name": "acme"}}, "store": store, "verify": verify},
+            "status": {
+                "phase": "Completed",
+                "completedAt": "2026-11-22T09:00:00Z",
+                "objectKey": f"{tenant_path(IDENTITY)}/{name}",
+                **(status or {}),
+            },
         }
         self.live[ref] = body
         self.kit.shelf.fill([body])
@@ -85,7 +122,8 @@ class Scene:
 
         live = SimpleNamespace(get=self.live.get, all=all_of)
         servers = SimpleNamespace(all=list, get=nothing)
-        clock = SimpleNamespace(now=lambda: NOW, monotonic=lambda: 1.0)
+        ticks = itertools.count()  # no two looks at a clock see the same time
+        clock = SimpleNamespace(now=lambda: NOW + timedelta(microseconds=next(ticks)), monotonic=lambda: 1.0)
         world = SimpleNamespace(
             live=live,
             servers=servers,
@@ -105,6 +143,19 @@ async def test_a_backup_that_waits_for_its_window_holds_up_no_other_of_its_tenan
     await scene.tick()
     assert scene.trials.obstacle(ACME) == ""
     scene.backup("b-second", "open")
+    await scene.tick()
+    assert scene.trials.obstacle(ACME) == "the server for trials is not there, or is being deleted"
+
+
+async def test_a_backup_that_is_newer_than_one_that_was_not_well_is_tried_at_once() -> None:
+    scene = Scene()
+    scene.store("open")
+    scene.schedule()
+    bad = {"method": "Restore", "time": "2026-11-22T09:30:00Z", "result": "Failed", "message": "rows"}
+    scene.backup("bad", "open", verify="Read", status={"verification": bad})
+    await scene.tick()
+    assert scene.trials.obstacle(ACME) == ""  # there is none to be tried
+    scene.backup("newer", "open", verify="Read", status={"completedAt": "2026-11-22T09:59:59Z"})
     await scene.tick()
     assert scene.trials.obstacle(ACME) == "the server for trials is not there, or is being deleted"
 

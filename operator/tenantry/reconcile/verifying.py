@@ -188,7 +188,7 @@ class Verifying:
         """One a tenant at most, of those that are not to be waited for."""
         now, seen = self._world.clock.now(), set[Ref]()
         terms: dict[str, Terms | None] = {}
-        for candidate in (*self._asked(terms), *self._scheduled(terms)):
+        for candidate in (*self._asked(terms), *self._scheduled(terms, now)):
             tenant = candidate.shelved.tenant
             paused = self._pauses.get(candidate.shelved.ref)
             waits = candidate.due > now or (paused is not None and paused.until > self._world.clock.monotonic())
@@ -203,8 +203,7 @@ class Verifying:
             if of_store is not None and shelved.completed_at is not None:
                 yield Candidate(shelved, shelved.completed_at, of_store)
 
-    def _scheduled(self, terms: dict[str, Terms | None]) -> Iterator[Candidate]:
-        now = self._world.clock.now()
+    def _scheduled(self, terms: dict[str, Terms | None], now: datetime) -> Iterator[Candidate]:
         for scheduled in self._kit.schedules.all():
             own = self._kit.shelf.of(scheduled.tenant)
             newest, bad = newest_good(scheduled, own), disproven(own)
