@@ -143,11 +143,23 @@ def test_forgetting_one_object_leaves_its_namesake(cache: LiveCache) -> None:
     assert version_in(cache) is None
 
 
-def test_an_object_forgotten_by_mistake_is_back_with_the_next_list(cache: LiveCache) -> None:
+@pytest.mark.parametrize("version", [5, 6], ids=["unchanged", "changed"])
+def test_an_object_forgotten_by_mistake_is_back_with_the_next_list(cache: LiveCache, told: Told, version: int) -> None:
     cache.observe(body(5))
     cache.forget(A, uid="u1")
-    cache.replace_all(CONFIG_MAPS, [body(6)], "6", since=cache.mark())
-    assert version_in(cache) == "6"
+    cache.take_event(CONFIG_MAPS, event("MODIFIED", version))
+    assert version_in(cache) is None, "an event may be an old one"
+    cache.replace_all(CONFIG_MAPS, [body(version)], "6", since=cache.mark())
+    assert version_in(cache) == str(version)
+    assert told.calls == [("a", "aaaaaaaa", str(version))], "else nobody would look after it"
+
+
+def test_a_list_that_was_asked_for_before_an_object_was_forgotten_does_not_bring_it_back(cache: LiveCache) -> None:
+    cache.observe(body(5))
+    asked = cache.mark()
+    cache.forget(A, uid="u1")
+    cache.replace_all(CONFIG_MAPS, [body(5)], "6", since=asked)
+    assert version_in(cache) is None
 
 
 # --- the stamp ------------------------------------------------------------------------------------------------

@@ -29,7 +29,7 @@ async def write_status(kube: Kube, live: LiveObjects, ref: Ref, status: BaseMode
     try:
         answer = await kube.merge_patch(ref, {"status": patch}, subresource="status")
     except NotFoundError:
-        live.forget(ref)
+        live.forget(ref, uid=body["metadata"]["uid"])  # not one of the same name that has come meanwhile
         return False
     live.observe(answer)
     return True

@@ -214,14 +214,12 @@ class LiveCache:
         """Keep the object unless something newer is known. Returns the tenants that this is news for.
 
         A tombstone that is only presumed holds off every version of that very object, until a list that was asked for
-        later (`since`) has it.
+        later (`since`) has it: be it unchanged, as what was forgotten by mistake may be for ever.
         """
         metadata = body["metadata"]
         uid, labels = str(metadata.get("uid") or ""), metadata.get("labels") or {}
         entry = self._entry(ref)
-        if entry and version <= entry.version:
-            return set()
-        if entry and entry.presumed and entry.uid == uid and entry.learned > since:
+        if entry and _is_outdated(entry, uid, version, since):
             return set()
         if self._stamp and labels.get(self._stamp[0]) != self._stamp[1]:
             return self._end(ref, version)
@@ -276,6 +274,13 @@ class LiveCache:
         entry = self._entry(ref)
         there = entry is not None and entry.raw and entry.tenant == tenant
         self._on_change(ref, tenant, orjson.loads(entry.raw) if entry and there else None)
+
+
+def _is_outdated(entry: _Entry, uid: str, version: int, since: int) -> bool:
+    """Whether what is known is not older than this version of an object; see `LiveCache._take`."""
+    if entry.presumed and entry.learned <= since:
+        return version < entry.version
+    return version <= entry.version or (entry.presumed and entry.uid == uid)
 
 
 def _ref(resource: Resource, body: Json) -> Ref:
