@@ -454,3 +454,6 @@ def test_the_newest_backup_of_a_tenant_with_a_schedule_is_tried_by_the_clock(sce
     newer = scene.begin(verify="Read")
     assert scene.tried(newer)["result"] == "Passed"
     scene.wait(lambda: healthy()["reason"] == "BackupCompleted", "a newer one is well")
+    scene.lab.management.access.kubectl("delete", "tnb", newer, "-n", WORKSPACE, "--timeout=90s")
+    scene.wait(lambda: healthy()["reason"] == "VerificationFailed", "what is not there any more proves nothing")
+    assert scene.tenant()["status"]["backup"]["lastSuccess"] != scene.tried(name)["time"]

@@ -135,11 +135,12 @@ class Scene:
         await Verifying(cast(World, world), self.kit).tick()
 
 
-async def test_a_backup_that_waits_for_its_window_holds_up_no_other_of_its_tenant() -> None:
+async def test_a_backup_that_waits_for_its_window_or_is_going_holds_up_no_other_of_its_tenant() -> None:
     scene = Scene()
     scene.store("closed", window=NEVER)
     scene.store("open")
     scene.backup("a-first", "closed")
+    scene.backup("a-going", "open", deletionTimestamp="2026-11-22T09:59:00Z")
     await scene.tick()
     assert scene.trials.obstacle(ACME) == ""
     scene.backup("b-second", "open")

@@ -98,7 +98,7 @@ class Verifying:
         world = self._world
         for server, trial in world.trials.take_ended():
             self._sweep_at.pop(server, None)  # it may have left something, which goes before the next one begins
-            if trial.task.cancelled() or not self._is_there(trial):
+            if trial.task.cancelled() or not self._is_there(trial.backup, trial.uid):
                 continue  # what goes is not told of: what is in the store may have gone before it
             finding = trial.task.result()
             logger.info("trial of %s on %s: %s, %s", trial.backup.name, server, finding.verdict, finding.message)
@@ -110,9 +110,10 @@ class Verifying:
             world.trials.found(trial.backup, trial.uid, finding)
             world.wake.wake(trial.backup)
 
-    def _is_there(self, trial: Trial) -> bool:
-        body = self._world.live.get(trial.backup)
-        return body is not None and body["metadata"]["uid"] == trial.uid and "deletionTimestamp" not in body["metadata"]
+    def _is_there(self, backup: Ref, uid: str) -> bool:
+        """Whether it is the one that it was, and is not being deleted."""
+        body = self._world.live.get(backup)
+        return body is not None and body["metadata"]["uid"] == uid and "deletionTimestamp" not in body["metadata"]
 
     def _put_off(self, backup: Ref, tenant: Ref, why: str, detail: str) -> None:
         former = self._pauses.get(backup)
@@ -189,11 +190,11 @@ class Verifying:
         now, seen = self._world.clock.now(), set[Ref]()
         terms: dict[str, Terms | None] = {}
         for candidate in (*self._asked(terms), *self._scheduled(terms, now)):
-            tenant = candidate.shelved.tenant
-            paused = self._pauses.get(candidate.shelved.ref)
+            tenant, ref, uid = candidate.shelved.tenant, candidate.shelved.ref, candidate.shelved.uid
+            paused = self._pauses.get(ref)
             waits = candidate.due > now or (paused is not None and paused.until > self._world.clock.monotonic())
-            told = self._world.trials.finding(candidate.shelved.ref, candidate.shelved.uid) is None
-            if tenant not in seen and not waits and told and not self._world.trials.of(candidate.shelved.ref):
+            waits = waits or tenant in seen or not self._is_there(ref, uid)
+            if not waits and self._world.trials.finding(ref, uid) is None and not self._world.trials.of(ref):
                 seen.add(tenant)
                 yield candidate
 
@@ -248,8 +249,6 @@ class Verifying:
             why = kit.opened.why_not(shelved.store)
             raise NotPossibleError(f"BackupStore {shelved.store!r} is not ready: {why}")
         path = self._path(shelved)
-        if path is None:
-            return False
         wanted = scratch_named(world.settings.management_id, world.token())
         discreet = terms.server is not None
         work = TrialWork(kit, world.clock, TrialJob(path, opened, server, capacity, wanted, world.token, discreet))
@@ -278,13 +277,17 @@ class Verifying:
             raise NotPossibleError("the tenant's server is not the one that it was", name)
         return server, DatabaseServer.model_validate(body)
 
-    def _path(self, shelved: Shelved) -> str | None:
-        """Where the backup is, worked out anew; None where it is going, or is not what was seen of it."""
+    def _path(self, shelved: Shelved) -> str:
+        """Where the backup is, worked out anew.
+
+        Raises:
+            NotPossibleError: it may be anywhere.
+        """
         body = self._world.live.get(shelved.ref)
-        backup = TenantBackup.read(body) if body is not None else None
-        if backup is None or backup.metadata.uid != shelved.uid or backup.metadata.deletion_timestamp:
-            return None
-        return path_of(self._world, backup)
+        path = path_of(self._world, TenantBackup.read(body)) if body is not None else None
+        if path is None:
+            raise NotPossibleError("its status does not say truly where it is in its store")
+        return path
 
 
 def newest_good(scheduled: Scheduled, shelved: list[Shelved]) -> Shelved | None:
