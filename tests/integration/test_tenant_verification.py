@@ -385,10 +385,12 @@ def test_a_server_that_goes_down_says_nothing_against_a_backup(scene: Scene, how
         scene.lab.postgres.stop_server()
         scene.lab.postgres.start_server()
     else:
-        os.kill(scene.is_being_filled(), signal.SIGKILL)
+        process = scene.is_being_filled()
+        assert process > 0
+        os.kill(process, signal.SIGKILL)
     scene.says_nothing_of(name, "shared-fra")
     scene.capacity("2Ti")
-    assert scene.tried(name)["result"] == "Passed"
+    assert scene.tried(name, 2 * PATIENCE)["result"] == "Passed"
 
 
 def test_a_server_with_less_room_than_it_was_said_to_have_says_nothing_against_a_backup(scene: Scene) -> None:
