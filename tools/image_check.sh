@@ -23,13 +23,13 @@ base_of() { # SUITE: the name of an image with a minimal Debian of this suite, m
         command -v debootstrap >/dev/null || fail "BASE and FORMER_BASE, or debootstrap: apt-get install debootstrap"
         echo "making a minimal Debian ($suite), some minutes" >&2
         folder=$(mktemp -d)
-        debootstrap --variant=minbase "$suite" "$folder/root" >"$folder/log" 2>&1 || fail "$(tail -5 "$folder/log")"
-        rm -rf "$folder"/root/var/cache/apt/archives/*.deb
+        debootstrap --variant=minbase "$suite" "$folder/tree" >"$folder/log" 2>&1 || fail "$(tail -5 "$folder/log")"
+        rm -rf "$folder"/tree/var/cache/apt/archives/*.deb
         for certificate in /usr/local/share/ca-certificates/*.crt; do
-            [[ ! -e $certificate ]] || install -D -m 644 -t "$folder/root/usr/local/share/ca-certificates" "$certificate"
+            [[ ! -e $certificate ]] || install -D -m 644 -t "$folder/tree/usr/local/share/ca-certificates" "$certificate"
         done
         container=$(buildah from scratch)
-        buildah copy --quiet "$container" "$folder/root" / >&2
+        buildah copy --quiet "$container" "$folder/tree" / >&2
         buildah commit --quiet --rm "$container" "$name" >&2
         rm -rf "$folder"
     fi

@@ -57,8 +57,8 @@ async def _measure(access: ClusterAccess, count: int) -> Figures:
 
 
 async def _run(access: ClusterAccess, kube: Kube, count: int) -> Figures:
-    none = cast(Any, None)  # it opens no store and dumps nothing
-    kit = BackupKit(none, none, none, none, "bench")
+    none = cast(Any, None)  # it opens no store, dumps nothing, and nothing ends
+    kit = BackupKit(none, none, none, none, "bench", none)
     for number in range(count):
         kit.schedules.set(_scheduled(number))
     scheduling = asyncio.create_task(Scheduling(_world(kube), kit).run())

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, suppress
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
 import pytest
 from tests.controlplane.postgres_access import PostgresAccess
 from tests.controlplane.postgres_binaries import path_with_programs
-from tests.integration.postgres_tenants import SERVERS, open_world, own_server, run
+from tests.integration.postgres_tenants import SERVERS, eventually, open_world, own_server, run
 from tests.integration.test_postgres_copying import FILLED, Side
 
 from tenantry.adapters.postgres import dumping
 from tenantry.adapters.postgres.dumping import PostgresDumper, role_of
+from tenantry.adapters.postgres.loading import PostgresLoader
 from tenantry.adapters.postgres.servers import ServerConnection
 from tenantry.ports.backup import DumpFacts, DumpImpossibleError
 from tenantry.ports.postgres import DatabaseError, WantedDatabase
@@ -107,6 +111,40 @@ async def test_a_dump_has_every_row_also_those_that_a_policy_hides_from_their_ow
     assert facts.server_version == side.world.access.version
     await PostgresDumper().check(pieces_of(archive), facts.tool_major)
     assert role_of(wanted) not in await roles(side)
+
+
+@on_both
+async def test_what_databases_take_and_since_when_a_server_is_up_can_be_asked_without_a_superuser(side: Side) -> None:
+    wanted = await filled(side)
+    _, facts = await dump(side, wanted)
+    loader = PostgresLoader()
+    before, size = await loader.use_of(side.server), await loader.size(side.server, wanted)
+    assert 2**20 < facts.database_size < 2 * size
+    assert before.used > size
+    assert before.up_since.tzinfo is not None
+    async with side.world.enter(wanted, "a") as session:
+        await run(session, "CREATE TABLE more AS SELECT repeat(i::text, 99) FROM generate_series(1, 50000) i")
+    assert await loader.size(side.server, wanted) > size + 2**20
+    after = await loader.use_of(side.server)
+    assert after.used > before.used + 2**20
+    assert after.up_since == before.up_since
+    with pytest.raises(DatabaseError, match="is not there"):
+        await loader.size(side.server, replace(wanted, database="gone"))
+
+
+@on_both
+async def test_a_server_that_has_crashed_is_not_the_one_that_it_was_before(side: Side) -> None:
+    loader = PostgresLoader()
+    before = await loader.use_of(side.server)
+    async with side.world.superuser() as session:
+        os.kill(session.info.backend_pid, signal.SIGKILL)  # all others' sessions end with it
+
+    async def crashed() -> bool:
+        with suppress(DatabaseError):
+            return (await loader.use_of(side.server)).up_since > before.up_since
+        return False
+
+    await eventually(crashed, "it is seen to have crashed")
 
 
 @on_both

@@ -28,6 +28,7 @@ from tenantry.reconcile.openstores import BackupKit, choose_store
 from tenantry.reconcile.platform import set_finalizer
 from tenantry.reconcile.result import Result
 from tenantry.reconcile.status import told_of, write_status
+from tenantry.reconcile.trialtelling import is_disproven, of_trial, told_complete, waits_for_trial
 from tenantry.reconcile.workspace import find_workspace
 from tenantry.reconcile.world import World
 
@@ -58,11 +59,9 @@ class TenantBackupReconciler:
         """One pass over one TenantBackup."""
         body = self._world.live.get(key)
         if body is None:
-            self._kit.shelf.forget(key)
             await self._runs.stop(key)
-            self._recovering.pop(key, None)
-            self._clearing.forget(key)
-            self._owing.discard(key)
+            await self._world.trials.stop(key)
+            self._forget(key)
             return Result()
         backup = TenantBackup.read(body)
         self._kit.note(backup)
@@ -82,9 +81,10 @@ class TenantBackupReconciler:
                 return await self._recover(key, backup)
             case Step.EXPIRE:
                 return await self._expire(key, backup)
-            case Step.NOTHING if key in self._owing:
-                return await self._pay(key, backup)
             case Step.NOTHING:
+                await self._tell_of_trial(key, backup)
+                if key in self._owing:
+                    return await self._pay(key, backup)
                 left = (seen.expires_at - now).total_seconds() if seen.expires_at is not None else None
                 return Result(requeue_after=min(left, LAST_ONE_SECONDS) if left is not None else None)
 
@@ -180,6 +180,7 @@ class TenantBackupReconciler:
             await self._tell(key, backup, backup.status.phase or BackupPhase.PENDING, outcome)
             return Result(requeue_after=WATCH_SECONDS)
         await self._runs.stop(key)
+        await self._world.trials.stop(key)
         try:
             if not await self._clearing.clear(key, backup):
                 return Result(requeue_after=RECOVERY_RETRY)
@@ -195,8 +196,15 @@ class TenantBackupReconciler:
         if not await self._forget_dump(backup) and was_at_work and self._clearing.is_patient(key):
             return Result(requeue_after=RECOVERY_RETRY)
         await set_finalizer(self._world, key, backup.metadata, BACKUP_FINALIZER, present=False)
-        self._recovering.pop(key, None)
+        self._forget(key)  # nobody tells us of the end of what we have let go of ourselves
+        self._world.wake.wake(backup.tenant)  # it tells of its newest one
         return Result()
+
+    def _forget(self, key: Ref) -> None:
+        self._kit.shelf.forget(key)
+        self._clearing.forget(key)
+        self._recovering.pop(key, None)
+        self._owing.discard(key)
 
     # --- what it is about -----------------------------------------------------------------------------------------
     def _job(self, backup: TenantBackup) -> Job:
@@ -220,6 +228,7 @@ class TenantBackupReconciler:
             identity=record.identity,
             run=run_id(backup.metadata.creation_timestamp, backup.metadata.uid),
             backup=backup.name,
+            store=backup.spec.store,
             opened=opened,
             server=server,
             wanted=wanted,
@@ -266,6 +275,7 @@ class TenantBackupReconciler:
             other = TenantBackup.read(body)
             theirs = parse_time(other.status.completed_at)
             good = other.status.phase == BackupPhase.COMPLETED and not other.metadata.deletion_timestamp
+            good = good and not is_disproven(other)
             if good and other.tenant == backup.tenant and mine is not None and theirs is not None and theirs > mine:
                 return True
         return False
@@ -297,7 +307,7 @@ class TenantBackupReconciler:
         ttl = parse_duration(backup.spec.ttl) if backup.spec.ttl is not None else None
         ends = expiry(completed, ttl)
         rows, part = sum(manifest.rows.values()), manifest.database
-        told = f"{rows} rows of {len(manifest.rows)} tables in {part.size} bytes, read back from the store"
+        told = told_complete(backup, rows, len(manifest.rows), part.size)
         await self._tell(
             key,
             backup,
@@ -327,6 +337,27 @@ class TenantBackupReconciler:
             expires_at=time_text(ends) if ends is not None else None,
         )
 
+    async def _tell_of_trial(self, key: Ref, backup: TenantBackup) -> None:
+        """What a restore on trial has found out, or why there was none yet though one was asked for."""
+        trials, phase, uid = self._world.trials, BackupPhase.COMPLETED, backup.metadata.uid
+        if backup.status.phase != phase or is_disproven(backup):
+            trials.told(key, uid)
+            return
+        finding = trials.finding(key, uid)
+        if finding is None:
+            if waiting := waits_for_trial(backup, trials.obstacle(backup.tenant)):
+                await self._tell(key, backup, phase, waiting)
+            return
+        outcome, verification = of_trial(backup, finding)
+        await self._tell(key, backup, phase, outcome, verification=verification)
+        trials.told(key, uid)
+        about = self._world.live.get(key)
+        if about is not None:
+            good = verification.result == "Passed"
+            reason = Reason.VERIFICATION_PASSED if good else Reason.VERIFICATION_FAILED
+            self._world.events.emit(about, warning=not good, reason=reason, message=finding.message)
+        self._world.wake.wake(backup.tenant)
+
     async def _tell(
         self, key: Ref, backup: TenantBackup, phase: BackupPhase, outcome: Outcome, **found: object
     ) -> None:
@@ -347,6 +378,7 @@ class TenantBackupReconciler:
         if written and about is not None and former.phase != phase and phase in _ENDS:
             warning = phase == BackupPhase.FAILED
             world.events.emit(about, warning=warning, reason=outcome.reason, message=outcome.message)
+            self._kit.observe(TenantBackup.read(about))
             world.wake.wake(backup.tenant)  # it tells of its newest one
 
 

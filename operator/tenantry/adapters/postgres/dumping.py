@@ -49,6 +49,7 @@ _MAY_CONNECT: Final = "SELECT has_database_privilege(%s, %s, 'CONNECT')"
 _RIGHTS: Final = "SELECT rolbypassrls OR rolsuper, rolname::text FROM pg_roles WHERE rolname = current_user"
 _ROLE: Final = "SELECT shobj_description(oid, 'pg_authid') FROM pg_roles WHERE rolname = %s"
 _END: Final = "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE usename = %s"
+_SIZE: Final = "SELECT pg_database_size(current_database())"
 _VALID_UNTIL: Final = "SELECT (now() + %s::interval)::text"
 
 
@@ -75,7 +76,9 @@ class PostgresDump:
     async def facts(self) -> DumpFacts:
         """See `Dump`."""
         rows = await _rows(self._connection)
-        return DumpFacts(self._connection.info.server_version, self._tools.major, rows)
+        row = await (await self._connection.execute(_SIZE)).fetchone()
+        size = int(row[0]) if row is not None else 0
+        return DumpFacts(self._connection.info.server_version, self._tools.major, rows, size)
 
 
 class PostgresDumper:
