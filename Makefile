@@ -14,7 +14,7 @@ SIZE_MB ?= 2000
 WORKERS ?= $(shell n=$$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2); echo $$(( n < 3 ? 3 : n > 8 ? 8 : n )))
 # More arguments for pytest: make test ARGS="-k deletion"
 ARGS ?=
-# So many tests that failed are tried once more, alone, and named if they hold: see tools/again.py.
+# So many tests that failed are tried once more, alone, and named if they hold: see tools/again.py. Not with ARGS.
 AGAIN ?= 0
 
 ifdef PYTHON
@@ -51,7 +51,9 @@ bench-backup: clusters ## SIZE_MB=2000 backed up and restored against pg_dump an
 test: clusters ## The tests, on real servers
 	@tools/postgres.sh
 	@$(RUN) tests.controlplane parts
-	@$(RUN) pytest -n $(WORKERS) tests/unit tests/integration $(ARGS) || $(BIN)/python tools/again.py $$? --most $(AGAIN)
+	@rm -f .pytest_cache/v/cache/lastfailed
+	@$(RUN) pytest -n $(WORKERS) tests/unit tests/integration $(ARGS) \
+	  || $(BIN)/python tools/again.py $$? --most $(if $(ARGS),0,$(AGAIN))
 
 .PHONY: crash
 crash: clusters ## SIGKILL before and after every single write; hours, one line of JSON at the end

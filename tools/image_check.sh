@@ -36,7 +36,10 @@ base_of() { # SUITE: the name of an image with a minimal Debian of this suite, m
     echo "$name"
 }
 
-export BASE=${BASE:-$(base_of trixie)} FORMER_BASE=${FORMER_BASE:-$(base_of bookworm)} IMAGE=${IMAGE:-localhost/tenantry:dev}
+[[ -n ${BASE:-} ]] || BASE=$(base_of trixie) # on lines of their own: `export` would hide that they fail
+[[ -n ${FORMER_BASE:-} ]] || FORMER_BASE=$(base_of bookworm)
+IMAGE=${IMAGE:-localhost/tenantry:dev}
+export BASE FORMER_BASE IMAGE
 BUILDER=buildah tools/image.sh
 container=$(buildah from --pull-never "$IMAGE")
 trap 'buildah rm "$container" >/dev/null' EXIT

@@ -13,7 +13,7 @@ from tests.controlplane.postgres_access import PostgresAccess
 from tests.integration.postgres_tenants import SERVERS, World, own_server, params
 
 from tenantry.adapters.postgres import PostgresAdmin, public_connect_fix
-from tenantry.ports.postgres import DatabaseCredentialsError, DatabaseError
+from tenantry.ports.postgres import SCRATCH_RECORD, DatabaseCredentialsError, DatabaseError
 
 
 @pytest.fixture(scope="module", params=SERVERS)
@@ -251,6 +251,13 @@ async def test_a_full_server_takes_no_more_than_it_may_however_many_come_at_once
     assert await world.admin.claim(world.wanted(), max_databases=7) is None
     again = next(w for w in wanted if w.database == held[0].database)
     assert await world.admin.claim(again, max_databases=7) == held[0]
+
+
+async def test_a_scratch_database_takes_no_tenants_place(world: World) -> None:
+    scratch = replace(world.wanted(), record=f"{SCRATCH_RECORD}x")
+    assert await world.admin.claim(scratch, max_databases=None) is not None
+    assert await world.admin.claim(world.wanted(), max_databases=1) is not None
+    assert await world.admin.claim(world.wanted(), max_databases=1) is None
 
 
 async def test_a_claim_changes_state_only_from_what_was_read_and_only_by_its_owner(world: World) -> None:

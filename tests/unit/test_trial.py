@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from tests.unit.strategies import calmly
 
 from tenantry.api.backupstore import StoreVerification
+from tenantry.api.identity import TenantIdentity
 from tenantry.api.resources import TENANT_BACKUPS, TENANTS, Ref
 from tenantry.api.tenantbackup import BackupPhase, TenantBackup
 from tenantry.decide.schedule import parse
@@ -31,9 +32,10 @@ from tenantry.decide.trial import (
     readable,
     room_for,
 )
+from tenantry.desired.manifest import tenant_path
 from tenantry.ports.postgres import DatabaseClaim
 from tenantry.reconcile.scratch import is_scratch, scratch_named
-from tenantry.reconcile.shelf import Shelved, disproven, is_newer, last_proven
+from tenantry.reconcile.shelf import Shelved, disproven, is_newer, last_proven, of_incarnation
 from tenantry.reconcile.trials import Finding, Trial, Trials, Verdict
 from tenantry.reconcile.trialtelling import is_disproven, of_trial, waits_for_trial
 from tenantry.reconcile.trialterms import terms_from
@@ -183,6 +185,20 @@ def test_what_a_clock_that_had_jumped_has_written_is_no_proof() -> None:
     known = [shelved("a", DAY, proven_at=NOW + DAY), shelved("b", DAY, proven_at=NOW - DAY), shelved("c", DAY)]
     assert last_proven(known, NOW) == NOW - DAY
     assert last_proven(known[:1], NOW) is None
+
+
+def test_what_is_of_a_former_tenant_of_the_name_or_of_the_future_counts_for_nothing() -> None:
+    identity = TenantIdentity("m", "shop", "uid", "acme", incarnation=2)
+    path, former = f"{tenant_path(identity)}/run", f"{tenant_path(replace(identity, incarnation=1))}/run"
+    own, failed = shelved("own", DAY, path=path), shelved("failed", DAY)
+    known = [
+        own,
+        failed,
+        shelved("former", DAY, path=former, proven_at=NOW - DAY),
+        shelved("failed-before", 3 * DAY),
+        shelved("of-the-future", -DAY, path=path),
+    ]
+    assert of_incarnation(known, identity, NOW - 2 * DAY, NOW) == [own, failed]
 
 
 def completed(verification: dict[str, str] | None = None, verify: str = "Restore") -> TenantBackup:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Protocol
+from typing import Final, Protocol
 
 
 class DatabaseError(Exception):
@@ -34,6 +34,10 @@ class DatabaseCredentialsError(DatabaseError):
 
 class ProgramFailedError(DatabaseError):
     """A program at a database (pg_dump, pg_restore) came to its end by itself, with an error."""
+
+
+SCRATCH_RECORD: Final = "verification/"
+"""A scratch database's claim has a record that begins so: with what no TenantRecord can be called."""
 
 
 @dataclass(frozen=True, slots=True)

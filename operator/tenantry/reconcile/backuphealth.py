@@ -17,7 +17,7 @@ from tenantry.reconcile.openstores import BackupKit
 from tenantry.reconcile.placing import Placed
 from tenantry.reconcile.report import Report
 from tenantry.reconcile.schedules import Scheduled, schedule_of
-from tenantry.reconcile.shelf import disproven, last_proven
+from tenantry.reconcile.shelf import disproven, last_proven, of_incarnation
 from tenantry.reconcile.trialterms import terms_of
 from tenantry.reconcile.world import World
 
@@ -26,7 +26,8 @@ def look_after_backups(world: World, kit: BackupKit, tenant: Tenant, placed: Pla
     """Hand the schedule on, and put into the report how it is with the backups. Of a rehearsal nothing is told."""
     if world.rehearsal:
         return
-    own, now = kit.shelf.of(tenant.ref), world.clock.now()
+    now, created = world.clock.now(), datetime.fromisoformat(tenant.metadata.creation_timestamp)
+    own = of_incarnation(kit.shelf.of(tenant.ref), placed.identity, created, now)
     good = [each for each in own if each.good and each.completed_at]
     last = max((each.completed_at for each in good if each.completed_at is not None), default=None)
     proven = last_proven(own, now)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from tenantry.api.identity import base32_digest
-from tenantry.ports.postgres import DatabaseClaim, DatabaseError, WantedDatabase
+from tenantry.ports.postgres import SCRATCH_RECORD, DatabaseClaim, DatabaseError, WantedDatabase
 from tenantry.ports.servers import Server
 from tenantry.reconcile.database import is_own
 from tenantry.reconcile.openstores import BackupKit
@@ -18,8 +18,6 @@ from tenantry.reconcile.parking import drop_database, mark_dropping
 
 logger = logging.getLogger(__name__)
 
-RECORD: Final = "verification/"
-"""What a scratch database's claim has for a record begins so: with what no TenantRecord can be called."""
 PREFIX: Final = "tenantry_verify_"
 CONNECTIONS: Final = 2
 DROP_SECONDS: Final = 60.0
@@ -44,7 +42,7 @@ def scratch_named(management_id: str, token: str, extensions: tuple[str, ...] = 
         database=f"{PREFIX}{name}",
         management_id=management_id,
         tenant_hash=base32_digest("verification-stamp", management_id, token),
-        record=f"{RECORD}{name}",
+        record=f"{SCRATCH_RECORD}{name}",
         connection_limit=CONNECTIONS,
         extensions=extensions,
     )
@@ -102,4 +100,4 @@ async def sweep(kit: BackupKit, server: Server, management_id: str, in_use: Coll
 
 def is_scratch(claim: DatabaseClaim) -> bool:
     """Whether a claim is that of a scratch database."""
-    return claim.record.startswith(RECORD) and claim.database.startswith(PREFIX)
+    return claim.record.startswith(SCRATCH_RECORD) and claim.database.startswith(PREFIX)

@@ -8,11 +8,12 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from tenantry.api.conditions import ConditionType
+from tenantry.api.identity import TenantIdentity
 from tenantry.api.names import ANNOTATION_SLOT, LABEL_SCHEDULED
 from tenantry.api.resources import TENANT_BACKUPS, Ref
 from tenantry.api.tenantbackup import BackupPhase, TenantBackup
 from tenantry.decide.deletion import parse_time
-from tenantry.desired.manifest import run_id
+from tenantry.desired.manifest import run_id, tenant_path
 
 _NEVER: Final = datetime.min.replace(tzinfo=UTC)
 _ENDS = (BackupPhase.COMPLETED, BackupPhase.FAILED)
@@ -126,6 +127,26 @@ class Shelf:
     def waiting(self) -> list[Shelved]:
         """Those that schedules have made and that have not ended."""
         return [each for each in self._by_ref.values() if each.slot is not None and not each.ended]
+
+
+def of_incarnation(
+    shelved: Iterable[Shelved], identity: TenantIdentity, since: datetime, now: datetime
+) -> list[Shelved]:
+    """Those of a tenant as it is now, not of a former one of its name; nor what a clock that had jumped has written.
+
+    Args:
+        shelved: All of its name.
+        identity: The tenant's.
+        since: When it was made: what failed before it had a path in the store goes by that.
+        now: What was completed after that is not looked at before its time comes.
+    """
+    own = f"{tenant_path(identity)}/"
+    return [
+        each
+        for each in shelved
+        if (each.completed_at is None or each.completed_at <= now)
+        and (each.path.startswith(own) or (not each.path and (each.completed_at or now) >= since))
+    ]
 
 
 def last_proven(shelved: Iterable[Shelved], now: datetime) -> datetime | None:

@@ -16,7 +16,7 @@ from tenantry.reconcile.backing_up import read_manifest, remove
 from tenantry.reconcile.backupobject import is_in_use
 from tenantry.reconcile.openstores import BackupKit, OpenStore
 from tenantry.reconcile.schedules import Scheduled
-from tenantry.reconcile.shelf import Shelved, disproven
+from tenantry.reconcile.shelf import Shelved
 from tenantry.reconcile.world import World
 
 logger = logging.getLogger(__name__)
@@ -103,9 +103,9 @@ class Tidying:
         good = [each for each in own if each.phase == BackupPhase.COMPLETED]
         bad = [each for each in own if each.phase == BackupPhase.FAILED]
         proven = next((each for each in good if each.proven_at is not None), None)  # nobody else knows when that was
-        worst = disproven(self._kit.shelf.of(scheduled.tenant))
         for each in (*good[SHOWN:], *bad[SHOWN_FAILED:]):
-            needed = each in (proven, worst) or self._world.trials.of(each.ref)
+            # Without the object of one that was found to be bad, retention would count that one as good.
+            needed = each is proven or each.disproven_at is not None or self._world.trials.of(each.ref)
             if not needed and is_in_use(self._world, each.ref) is None:
                 await self._world.management.delete(each.ref, uid=each.uid)
 

@@ -9,7 +9,7 @@ from psycopg import sql
 
 from tenantry.adapters.postgres import rules, snapshot
 from tenantry.adapters.postgres.connections import Connection
-from tenantry.ports.postgres import DatabaseClaim, DatabaseError, WantedDatabase
+from tenantry.ports.postgres import SCRATCH_RECORD, DatabaseClaim, DatabaseError, WantedDatabase
 
 _LOCK: Final = "SELECT pg_advisory_xact_lock(hashtext('tenantry.io/claims'))"
 
@@ -46,10 +46,12 @@ _FOREIGN: Final = (
     " WHERE datname = %(database)s AND NOT EXISTS (SELECT FROM public.claims WHERE database = %(database)s)"
 )
 
+# What is there for a moment only, and is nobody's, takes no tenant's place.
 _INSERT: Final = """
 INSERT INTO public.claims (database, management_id, tenant_hash, record, state)
 SELECT %(database)s, %(management_id)s, %(tenant_hash)s, %(record)s, 'creating'
- WHERE %(max)s::int IS NULL OR (SELECT count(*) FROM public.claims) < %(max)s
+ WHERE %(max)s::int IS NULL
+    OR (SELECT count(*) FROM public.claims WHERE record NOT LIKE %(scratch)s) < %(max)s
 ON CONFLICT (database) DO NOTHING
 """
 
@@ -67,7 +69,7 @@ async def claim(connection: Connection, wanted: WantedDatabase, max_databases: i
         DatabaseError: if nobody has a claim but there is a database of that name without this tenant's stamp. To claim
             it would make it look like a half-made one of ours, which may be dropped.
     """
-    values = _values(wanted, record=wanted.record, max=max_databases)
+    values = _values(wanted, record=wanted.record, max=max_databases, scratch=f"{SCRATCH_RECORD}%")
     async with connection.pipeline(), connection.transaction():
         if max_databases is not None:
             await connection.execute(_LOCK)
