@@ -9,6 +9,7 @@ BIN := .venv/bin
 RUN := $(BIN)/python -m
 TENANTS ?= 300
 EXAMPLES ?= 20
+SIZE_MB ?= 2000
 # At least three test processes, for most tests wait for servers; at most eight, for all share the same servers.
 WORKERS ?= $(shell n=$$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2); echo $$(( n < 3 ? 3 : n > 8 ? 8 : n )))
 # More arguments for pytest: make test ARGS="-k deletion"
@@ -25,7 +26,7 @@ help: ## Say what there is
 	@awk 'BEGIN { FS = ":.*## " } \
 	  /^##@/ { printf "\n%s\n", substr($$0, 5) } \
 	  /^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
-	@printf '\nSettings: PYTHON=python3.12  CHECK=1 (demo)  TENANTS=300 (bench)  EXAMPLES=20 (model)  WORKERS=3 ARGS="-k word" (tests)\n'
+	@printf '\nSettings: PYTHON=python3.12  CHECK=1 (demo)  TENANTS=300 SIZE_MB=2000 (bench)  EXAMPLES=20 (model)  WORKERS=3 ARGS="-k word" (tests)\n'
 	@printf 'From nothing but Python 3.11 or newer, make and git: every command makes what it needs.\n'
 
 ##@ See it work
@@ -40,6 +41,10 @@ bench: clusters ## TENANTS=300 through the operator against the raw floor; one l
 .PHONY: bench-latency
 bench-latency: clusters ## How soon drift is repaired, and what one hanging target costs the others
 	@$(RUN) tests.bench.latency --tenants $(TENANTS)
+
+.PHONY: bench-backup
+bench-backup: clusters ## SIZE_MB=2000 backed up and restored against pg_dump and pg_restore; memory; 1,000 schedules
+	@$(RUN) tests.bench.backup --size $(SIZE_MB)
 
 ##@ Work on it
 .PHONY: test

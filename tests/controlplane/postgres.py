@@ -21,6 +21,8 @@ from tests.controlplane.processes import LOOPBACK, DataFolder, Deadline, HeldPor
 START_SECONDS: Final = 60.0
 STOP_GRACE: Final = 5.0
 START_ATTEMPTS: Final = 3
+ULIMIT_BLOCK: Final = 512
+"""Bytes, as POSIX has it."""
 SUPERUSER: Final = "postgres"
 ADMIN: Final = "tenantry_admin"
 MAX_CONNECTIONS: Final = 200
@@ -114,15 +116,19 @@ class PostgresServer:
         self._server = None
         self._port = HeldPort(self.access.port)
 
-    def start_server(self, *, deadline: float = START_SECONDS) -> None:
+    def start_server(self, *, deadline: float = START_SECONDS, largest_file: int = 0) -> None:
         """Start it again at the same address with the same data.
+
+        Args:
+            deadline: Seconds that it gets.
+            largest_file: No file of its grows beyond so many bytes, as on a disk that is full; 0: without a limit.
 
         Raises:
             ServerError: as `start()`.
         """
         if self._server:
             raise ServerError("PostgreSQL is running already")
-        self._access = self._launch(self.access, Deadline(deadline))
+        self._access = self._launch(self.access, Deadline(deadline), largest_file)
 
     def __enter__(self) -> Self:
         return self.start()
@@ -158,11 +164,13 @@ class PostgresServer:
         self._access = self._prepare(access)
         return self
 
-    def _launch(self, access: PostgresAccess, limit: Deadline) -> PostgresAccess:
+    def _launch(self, access: PostgresAccess, limit: Deadline, largest_file: int = 0) -> PostgresAccess:
         assert self._folder is not None
         folder = self._folder.path
         command: list[str | Path] = [self._binaries / "postgres", "-D", folder / "data"]
         command += self._settings(folder, access)
+        if largest_file:
+            command = ["/bin/sh", "-c", 'ulimit -f "$0" && exec "$@"', str(largest_file // ULIMIT_BLOCK), *command]
         if self._port:
             self._port.release()
             self._port = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from tests.crash.backups import SAVED
 from tests.crash.case import TENANT, Names
 from tests.crash.looking import Json, Looking
 from tests.crash.operations import (
@@ -123,5 +124,5 @@ OWN_PURGE: Final = _on_own("purge", PURGE.act, PURGE.done, OWN_CREATE, OWN_USE, 
 
 ELSEWHERE: Final = (MOVE, MOVE_CLUSTER, MOVE_SERVER, MOVE_BACK, PURGE_LEFT)
 ON_OWN: Final = (OWN_CREATE, OWN_ROTATE, OWN_DISABLE, OWN_ENABLE, OWN_DELETE, OWN_UNDELETE, OWN_PURGE)
-OPERATIONS: Final = {operation.name: operation for operation in (*ON_SHARED, *ELSEWHERE, *ON_OWN)}
+OPERATIONS: Final = {operation.name: operation for operation in (*ON_SHARED, *SAVED, *ELSEWHERE, *ON_OWN)}
 """All that a campaign breaks off."""

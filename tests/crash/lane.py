@@ -18,6 +18,7 @@ from tests.crash.gate import Gate, Mode, Point
 from tests.crash.looking import Looking
 from tests.crash.operations import Operation, make_plan
 from tests.crash.places import SECOND, SECOND_SERVER
+from tests.crash.stored import STORE, store_bodies
 from tests.crash.sweeping import sweep
 from tests.integration.node import Node
 from tests.scene.faulty import FaultyLab, faulty_lab
@@ -97,6 +98,7 @@ class Lane:
         for place in self._looking.places:
             self._lab.wait_condition("clusters.tenantry.io", place.cluster, "Ready", "True")
             self._lab.wait_condition("databaseservers.tenantry.io", place.server, "Ready", "True")
+        self._lab.wait_condition("backupstores.tenantry.io", STORE, "Ready", "True")
         self._management_id = self._looking.management_id()
 
     def stop(self) -> None:
@@ -235,6 +237,7 @@ def open_lane(folder: Path) -> Iterator[Lane]:
         stack.callback(doors.stop)
         node = stack.enter_context(Node(lab.target, "crash", debian_binaries(), door=doors.through))
         looking = stack.enter_context(Looking(lab, node))
+        lab.apply(*store_bodies(looking.kept))
         looking.know(SECOND, SECOND_SERVER, second.target.access, second.postgres.access)
         lane = Lane(lab, looking, node)
         lane.stand_before(second, doors)

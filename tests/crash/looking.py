@@ -15,6 +15,7 @@ from tests.controlplane.postgres_access import PostgresAccess
 from tests.crash.case import TENANT, Names
 from tests.crash.differing import State
 from tests.crash.places import Dsn, Place, own_server
+from tests.crash.stored import told_of
 from tests.integration.acting import Api
 from tests.integration.node import Node
 from tests.integration.tenants import plain
@@ -85,11 +86,13 @@ class Looking:
     Attributes:
         target: The cluster of the first place, where tenants are unless they say otherwise.
         places: All clusters and servers; see `know`.
+        kept: The folder of the BackupStore, where the lane has one.
     """
 
     def __init__(self, lab: FaultyLab, node: Node | None = None) -> None:
         self._stack = ExitStack()
         self._node = node
+        self.kept = lab.folder / "kept"
         self.management = self._api(lab.management.kubeconfig)
         self.target = self._api(lab.target.kubeconfig)
         self.places: tuple[Place, ...] = (Place(CLUSTER, SERVER, self.target, lab.postgres.access),)
@@ -236,6 +239,7 @@ class Looking:
             metadata = tenant["metadata"]
             kept = {key: metadata.get(key) for key in ("finalizers", "deletionTimestamp", "annotations")}
             found["Tenant"] = {"metadata": kept, "spec": tenant["spec"], "status": _status(tenant)}
+        found |= told_of(self.management, self.kept, names)
         for body in (*self.records(names), *self.of_plan(names)):
             found[_key(body)] = _timeless(body)
         for place in self.places:
@@ -329,14 +333,15 @@ def _timeless(body: Json) -> Json:
     if body["kind"] == SECRETS.kind:  # passwords and certificates of a server of the tenant's own
         own = found["metadata"]["name"] == POSTGRES
         found["data"] = {name: "***" if own or name == "ca.crt" else value for name, value in found["data"].items()}
-    if (last := found.get("spec", {}).get("lastMove")) is not None:
-        found["spec"]["lastMove"] = _untimed(last)
+    for name in ("lastMove", "lastRestore"):
+        if (last := found.get("spec", {}).get(name)) is not None:
+            found["spec"][name] = _untimed(last)
     return found
 
 
 def _untimed(move: Json) -> Json:
-    """What is said of a move, without how long it took."""
-    return {name: value is not None if name == "writeStopSeconds" else value for name, value in move.items()}
+    """What is said of a move or restore, without how long it took."""
+    return {name: value is not None if name.startswith("writeStop") else value for name, value in move.items()}
 
 
 def _workload(body: Json) -> Json:
@@ -350,6 +355,7 @@ def _workload(body: Json) -> Json:
 def _status(tenant: Json) -> Json:
     """What it says; the observed generation as whether it is the present one, for re-applies may be counted."""
     status = json.loads(json.dumps(tenant.get("status", {})))
+    status.pop("backup", None)  # of a backup that was broken off it has nothing to tell
     generation = tenant["metadata"]["generation"]
     for entry in (status, *status.get("conditions", [])):
         if "observedGeneration" in entry:

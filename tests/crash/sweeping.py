@@ -10,11 +10,20 @@ from psycopg import sql
 from tests.controlplane.postgres_access import PostgresAccess
 from tests.crash.case import TENANT, Names
 from tests.crash.looking import Looking
+from tests.crash.stored import backups_of, restores_of, sweep_store
 from tests.integration.acting import Api
 from tests.scene.lab import wait_until
 
 from tenantry.api.names import SYSTEM_NAMESPACE
-from tenantry.api.resources import NAMESPACES, TENANT_PLANS, TENANT_RECORDS, TENANTS, resource_of
+from tenantry.api.resources import (
+    NAMESPACES,
+    TENANT_BACKUPS,
+    TENANT_PLANS,
+    TENANT_RECORDS,
+    TENANT_RESTORES,
+    TENANTS,
+    resource_of,
+)
 
 GONE_SECONDS: Final = 120.0
 
@@ -22,6 +31,13 @@ GONE_SECONDS: Final = 120.0
 def sweep(looking: Looking, cases: Sequence[Names]) -> None:
     """Remove all of these cases from all servers; an operator that starts before they are gone would recover them."""
     for names in cases:
+        for resource, bodies in (
+            (TENANT_RESTORES, restores_of(looking.management, names)),
+            (TENANT_BACKUPS, backups_of(looking.management, names)),
+        ):
+            for body in bodies:
+                _remove(looking.management, resource.path(names.case.workspace, body["metadata"]["name"]))
+        sweep_store(looking.kept, names)
         _remove(looking.management, TENANTS.path(names.case.workspace, TENANT))
         for record in looking.records(names):
             _remove(looking.management, TENANT_RECORDS.path(name=record["metadata"]["name"]))

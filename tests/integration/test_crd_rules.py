@@ -25,6 +25,7 @@ SUBJECTS: Final = "subjects can't start with system: (Kubernetes' own users and 
 SELECTOR: Final = "selector must be set with from: Selector, and with nothing else"
 EITHER_TLS: Final = "set either clusterIssuer or controllerDefault: true"
 RECIPIENT: Final = f"age1{'q' * 58}"
+WINDOW: Final = "duration must be from 1m to 168h (a week)"
 CA: Final = "caSecretRef must be set with sslMode verify-ca or verify-full"
 
 
@@ -87,8 +88,16 @@ def backup_cases() -> Iterator[Case]:
     keys = "set recipients, or secretRef, or both"
     yield case("encryption", keys, {"encryption": {}}, {"encryption": {"secretRef": {"name": "age"}}})
     yield case("encryption", keys, {"encryption": {"recipients": []}}, {"encryption": {"recipients": [RECIPIENT]}})
-    restore = "verify: Restore is not supported yet: use Read"
-    yield Case("TenantBackup", "spec.verify", restore, {"verify": "Restore"}, {"verify": "Read"})
+    interval = "interval must be from 1m to 8760h (a year), or 0s for never"
+    for refused, accepted in (("59s", "1m"), ("8760h1s", "8760h"), ("1s", "0s")):
+        never = {"verification": {"interval": accepted}}
+        yield case("verification.interval", interval, {"verification": {"interval": refused}}, never)
+    for refused, accepted in (("59s", "1m"), ("168h1s", "168h")):
+        yield case("verification.window.duration", WINDOW, open_for(refused), open_for(accepted))
+
+
+def open_for(duration: str) -> Json:
+    return {"verification": {"window": {"schedule": "0 1 * * *", "duration": duration}}}
 
 
 def tenant_cases() -> Iterator[Case]:
@@ -287,9 +296,10 @@ ONCE: Final = ("TenantBackup", "spec", "a backup can't be changed: make another 
 ONCE_RESTORED: Final = ("TenantRestore", "spec", "a restore can't be changed: make another TenantRestore")
 TESTED_ELSEWHERE: Final = {
     ("TenantBackup", "status.phase", "a backup's phase only goes forward"),
+    ("TenantBackup", "status.verification", "what was found out by a restore is not taken back"),
     ("TenantRestore", "status.phase", "a restore's phase only goes forward"),
 }
-"""In test_tenant_backup.py and test_tenant_restore.py: they are about statuses."""
+"""In test_tenant_backup.py, test_tenant_verification.py and test_tenant_restore.py: they are about statuses."""
 EPHEMERAL: Final = (
     "Tenant", "spec.ephemeral", "ephemeral can't be changed after creation: say it when you create the tenant",
 )  # fmt: skip

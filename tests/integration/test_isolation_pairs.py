@@ -8,18 +8,25 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 import pytest
 from psycopg import errors, sql
+from tests.integration.acting import manifest
+from tests.integration.backing import backup, ended, register
 from tests.integration.tenants import wait_for
 from tests.scene.stage import SERVER_15, SERVER_18
 
 from tenantry.api.names import ANNOTATION_APPROVE_MOVE, ANNOTATION_ROTATE_CREDENTIALS
-from tenantry.api.resources import Resource
+from tenantry.api.resources import TENANT_RESTORES, Resource
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tests.integration.tenants import Whereabouts, Workbench
 
 Json = dict[str, Any]
 
 TENANTS = 10
+RESTORED = 4
+"""How many of them are restored, of both of the servers that they came from."""
+RESTORE_SECONDS = 120.0
 REVIEWS = Resource("authorization.k8s.io", "v1", "SubjectAccessReview", "subjectaccessreviews", namespaced=False)
 ASKED = (
     ("get", "", "secrets"),
@@ -156,7 +163,9 @@ def may(workbench: Workbench, user: str, namespace: str, verb: str, group: str, 
 
 
 @pytest.mark.timeout(1200)
-def test_no_tenant_of_ten_gets_at_another_also_after_rotation_undelete_and_move(trial: Workbench) -> None:
+def test_no_tenant_of_ten_gets_at_another_also_after_rotation_undelete_move_and_restore(
+    trial: Workbench, tmp_path: Path
+) -> None:
     """Half of them begin on another server, and end on that of the others."""
     plan = trial.platform("TenantPlan", "kept", deletion={"maxWindow": "24h"})
     numbers = {f"t{number}": number for number in range(TENANTS)}
@@ -194,6 +203,13 @@ def test_no_tenant_of_ten_gets_at_another_also_after_rotation_undelete_and_move(
         with pytest.raises(psycopg.OperationalError):
             psycopg.connect(former["uri"], sslmode="require", connect_timeout=30)
 
+    left = restore(trial, tenants[:RESTORED], register(trial, tmp_path / "kept").name)
+    check_databases(tenants)
+    check_clusters(trial, tenants)
+    for former in left:
+        with pytest.raises(psycopg.OperationalError):
+            psycopg.connect(former["uri"], sslmode="disable", connect_timeout=30)
+
 
 def wait_ready(trial: Workbench, tenants: list[Tenant]) -> None:
     for tenant in tenants:
@@ -221,5 +237,26 @@ def move(trial: Workbench, tenants: list[Tenant], plan: str) -> list[dict[str, s
         trial.apply(body)
     for tenant in tenants:
         wait_for(lambda t=tenant: is_moved(trial.get(t.name)), f"{tenant.name} is moved", 120)  # type: ignore[misc]  # as above
+        trial.ready(tenant.name)
+    return former
+
+
+def restore(trial: Workbench, tenants: list[Tenant], store: str) -> list[dict[str, str]]:
+    """Each from a backup that is made now; the credentials that they had before."""
+    for tenant in tenants:
+        trial.apply(backup(trial, f"{tenant.name}-first", store, tenant.name))
+    for tenant in tenants:
+        ended(trial, f"{tenant.name}-first", "Completed", "BackupCompleted", seconds=RESTORE_SECONDS)
+    former = [tenant.secret for tenant in tenants]
+    for tenant in tenants:
+        wanted = {"backupRef": {"name": f"{tenant.name}-first"}, "tenantRef": {"name": tenant.name}}
+        body = manifest(TENANT_RESTORES, f"{tenant.name}-back", trial.workspace, spec={**wanted, "safetyBackup": False})
+        trial.apply(body)
+    for tenant, before in zip(tenants, former, strict=True):
+        wait_for(
+            lambda t=tenant, b=before: t.secret["dbname"] != b["dbname"],  # type: ignore[misc]  # as above
+            f"{tenant.name} is restored",
+            RESTORE_SECONDS,
+        )
         trial.ready(tenant.name)
     return former

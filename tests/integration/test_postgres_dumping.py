@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, suppress
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -14,7 +15,9 @@ from tests.controlplane.postgres_binaries import path_with_programs
 from tests.integration.postgres_tenants import SERVERS, open_world, own_server, run
 from tests.integration.test_postgres_copying import FILLED, Side
 
+from tenantry.adapters.postgres import dumping
 from tenantry.adapters.postgres.dumping import PostgresDumper, role_of
+from tenantry.adapters.postgres.loading import PostgresLoader
 from tenantry.adapters.postgres.servers import ServerConnection
 from tenantry.ports.backup import DumpFacts, DumpImpossibleError
 from tenantry.ports.postgres import DatabaseError, WantedDatabase
@@ -109,6 +112,25 @@ async def test_a_dump_has_every_row_also_those_that_a_policy_hides_from_their_ow
 
 
 @on_both
+async def test_what_databases_take_and_since_when_a_server_is_up_can_be_asked_without_a_superuser(side: Side) -> None:
+    wanted = await filled(side)
+    _, facts = await dump(side, wanted)
+    loader = PostgresLoader()
+    before, size = await loader.use_of(side.server), await loader.size(side.server, wanted)
+    assert 2**20 < facts.database_size < 2 * size
+    assert before.used > size
+    assert before.up_since.tzinfo is not None
+    async with side.world.enter(wanted, "a") as session:
+        await run(session, "CREATE TABLE more AS SELECT repeat(i::text, 99) FROM generate_series(1, 50000) i")
+    assert await loader.size(side.server, wanted) > size + 2**20
+    after = await loader.use_of(side.server)
+    assert after.used > before.used + 2**20
+    assert after.up_since == before.up_since
+    with pytest.raises(DatabaseError, match="is not there"):
+        await loader.size(side.server, replace(wanted, database="gone"))
+
+
+@on_both
 async def test_an_archive_that_is_cut_is_no_archive(side: Side) -> None:
     wanted = await filled(side)
     archive, facts = await dump(side, wanted)
@@ -126,6 +148,24 @@ async def test_rows_that_come_during_a_dump_are_neither_in_it_nor_counted(side: 
         facts = await opened.facts()
         await gathered(opened.chunks())
     assert facts.rows["public.child_low"] == 99
+
+
+@on_both
+async def test_a_table_that_stays_locked_fails_the_dump_in_time_and_says_why(
+    side: Side, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dumping, "LOCK_WAIT", "1s")
+    wanted = await filled(side)
+    async with side.world.enter(wanted, "a") as session:
+        await session.execute("BEGIN")
+        await session.execute("ALTER TABLE app.parent ADD COLUMN later int")
+        async with asyncio.timeout(60):
+            with pytest.raises(DatabaseError, match="kept a table locked for 1s: a change of its schema"):
+                await dump(side, wanted)
+        await session.execute("COMMIT")
+    assert role_of(wanted) not in await roles(side)
+    _, facts = await dump(side, wanted)
+    assert facts.rows["app.parent"] == 5000
 
 
 @on_both
@@ -181,6 +221,18 @@ async def test_what_a_dead_dump_left_is_removed_and_the_next_one_works(side: Sid
     for left in (opened, again):
         with suppress(DatabaseError):
             await left.__aexit__(None, None, None)
+
+
+@on_18
+async def test_what_a_dead_dump_left_goes_with_its_database(side: Side) -> None:
+    wanted = await filled(side)
+    opened = PostgresDumper().open(side.server, wanted)
+    await opened.__aenter__()  # and nobody ends it: as if the process had died
+    await side.world.admin.mark(wanted, before="ready", after="dropping")
+    await side.world.admin.drop(wanted)
+    assert role_of(wanted) not in await roles(side)
+    with suppress(DatabaseError):
+        await opened.__aexit__(None, None, None)
 
 
 @on_18

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import subprocess
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 from tests.controlplane.object_stores import MINISTACK, RCLONE, StoreServer
 from tests.controlplane.postgres_binaries import wheel_binaries
@@ -170,6 +172,21 @@ def test_backups_outlive_their_workspace_whatever_their_policy(
     workbench.management.delete(NAMESPACES.path(name=workbench.workspace), dry=False)
     wait_for(lambda: not read(workbench, "first"), "the TenantBackup is gone", PATIENCE)
     asyncio.run(kept.manifest(path))
+
+
+def test_a_backup_whose_workspace_is_deleted_while_it_is_made_goes_and_leaves_nothing(
+    workbench: Workbench, where: Whereabouts, kept: Kept
+) -> None:
+    server = workbench.stage.postgres_18
+    with contextlib.closing(psycopg.connect(server.superuser_dsn(where.database))) as session:
+        session.execute("LOCK TABLE customers")  # so that it does not come to its end
+        workbench.apply(backup(workbench, "first", kept.name))
+        wait_for(lambda: read(workbench, "first").get("status", {}).get("phase") == "Running", "it is made", PATIENCE)
+        workbench.management.delete(NAMESPACES.path(name=workbench.workspace), dry=False)
+        wait_for(lambda: not read(workbench, "first"), "the TenantBackup is gone", PATIENCE)
+    wait_for(lambda: not asyncio.run(kept.keys()), "nothing is in the store", PATIENCE)
+    role = f"{where.database}_dump"
+    wait_for(lambda: not workbench.ask("SELECT 1 FROM pg_roles WHERE rolname = %s", role), "no role is left", PATIENCE)
 
 
 def test_a_backup_whose_time_is_over_goes_but_never_the_last_good_one(

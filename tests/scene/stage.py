@@ -180,7 +180,7 @@ def _register(management: ClusterAccess, target: ClusterAccess, plain: PostgresA
             dedicatedDatabases={"image": POSTGRES_IMAGE, "cloudNativePG": CLOUDNATIVEPG},
         ),
         admin_secret(f"{SERVER_18}-admin", plain),
-        server_manifest(SERVER_18, plain),
+        server_manifest(SERVER_18, plain, capacity={"storage": "1Ti"}),
         admin_secret(f"{SERVER_15}-admin", tls),
         secret(f"{SERVER_15}-ca", {"ca.crt": tls.ca_pem or ""}),
         server_manifest(SERVER_15, tls, sslMode="verify-full", caSecretRef={"name": f"{SERVER_15}-ca"}),

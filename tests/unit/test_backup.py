@@ -33,12 +33,13 @@ def test_nothing_follows_an_end(end: BackupPhase, phase: BackupPhase) -> None:
 
 
 @calmly
-@given(st.none() | PHASES, st.booleans(), TIMES)
+@given(st.none() | PHASES, st.booleans(), TIMES, st.booleans())
 def test_a_run_is_begun_only_where_none_was_ever_begun(
-    phase: BackupPhase | None, here: bool, expires_at: datetime | None
+    phase: BackupPhase | None, here: bool, expires_at: datetime | None, told: bool
 ) -> None:
-    begun = next_step(Seen(phase, here, expires_at), NOW) == Step.BEGIN
-    assert begun == (phase in (None, BackupPhase.PENDING) and not here)
+    begun = next_step(Seen(phase, here, expires_at, told), NOW) == Step.BEGIN
+    new = phase in (None, BackupPhase.PENDING)
+    assert begun == (not here and (new or (phase == BackupPhase.RUNNING and told)))
 
 
 @calmly

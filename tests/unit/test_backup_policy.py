@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -108,6 +109,30 @@ def test_backups_are_healthy_when_the_newest_is_good_and_no_slot_was_missed() ->
     assert told(history(age=2 * hour)) == (None, "BackupPending")
     assert told(history(good=9 * day), suspended=True) == (None, "Suspended")
     assert told(history(bad=hour), suspended=True) == (False, "BackupFailed")
+
+
+def test_a_backup_that_can_not_be_restored_is_louder_than_all_else() -> None:
+    found = replace(history(bad=timedelta(hours=1)), disproven="b1: table x has not the rows")
+    outcome = health(DAILY, UTC, found, NOW, suspended=True)
+    assert (outcome.status, outcome.reason) == (False, "VerificationFailed")
+    assert "b1: table x has not the rows" in outcome.message
+
+
+def test_backups_that_were_not_restored_on_trial_for_long_are_not_healthy_and_say_why() -> None:
+    good = history(good=timedelta(hours=6))
+    tried = replace(good, last_proven=NOW - timedelta(days=3), proof_due=NOW + timedelta(days=11))
+    outcome = health(DAILY, UTC, tried, NOW, suspended=False)
+    assert (outcome.status, outcome.reason) == (True, "BackupCompleted")
+    assert outcome.message.endswith("one was restored on trial at 2026-11-19T10:00:00Z")
+    late = replace(good, proof_due=NOW - timedelta(days=1), obstacle="the server is full")
+    outcome = health(DAILY, UTC, late, NOW, suspended=False)
+    assert (outcome.status, outcome.reason) == (False, "VerificationOverdue")
+    assert outcome.message == (
+        "none was restored on trial yet, which is too long ago; none can be now: the server is full"
+    )
+    outcome = health(DAILY, UTC, replace(late, proof_due=NOW + timedelta(days=1)), NOW, suspended=False)
+    assert outcome.status is True
+    assert outcome.message.endswith("none was restored on trial yet; none can be now: the server is full")
 
 
 def test_tenants_of_one_slot_are_spread_over_an_hour_or_half_of_the_time_between_slots() -> None:

@@ -20,10 +20,10 @@ MOMENTS = st.integers(0, 60 * 24 * 400).map(lambda minutes: START + timedelta(mi
 
 @st.composite
 def histories(draw: st.DrawFn) -> list[Candidate]:
-    each = st.tuples(st.integers(1, 3), st.none() | MOMENTS, st.booleans())
+    each = st.tuples(st.integers(1, 3), st.none() | MOMENTS, st.booleans(), st.booleans())
     return [
-        Candidate(f"b{number}", incarnation, completed, verified and completed is not None)
-        for number, (incarnation, completed, verified) in enumerate(draw(st.lists(each, max_size=25)))
+        Candidate(f"b{number}", incarnation, completed, verified and completed is not None, proven and verified)
+        for number, (incarnation, completed, verified, proven) in enumerate(draw(st.lists(each, max_size=25)))
     ]
 
 
@@ -40,7 +40,8 @@ def test_the_last_verified_one_is_always_kept(
 ) -> None:
     stays = kept(candidates, retention, UTC, incarnation)
     verified = [each.name for each in own(candidates, incarnation) if each.verified]
-    assert stays.issuperset(verified[:1])
+    proven = [each.name for each in own(candidates, incarnation) if each.proven]
+    assert stays.issuperset([*verified[:1], *proven[:1]])
 
 
 @calmly
@@ -58,8 +59,8 @@ def test_other_incarnations_and_what_has_not_completed_are_never_touched(
 def test_the_newest_are_kept_by_number(candidates: list[Candidate], count: int, incarnation: int) -> None:
     stays = kept(candidates, Retention(last=count), UTC, incarnation)
     mine = own(candidates, incarnation)
-    last_verified = [each.name for each in mine if each.verified][:1]
-    assert stays & {each.name for each in mine} == {*(each.name for each in mine[:count]), *last_verified}
+    always = [*[each.name for each in mine if each.verified][:1], *[each.name for each in mine if each.proven][:1]]
+    assert stays & {each.name for each in mine} == {*(each.name for each in mine[:count]), *always}
 
 
 @calmly

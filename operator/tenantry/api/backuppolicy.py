@@ -43,5 +43,5 @@ class BackupReport(Model):
     """What is known of a tenant's backups: a report, nothing is decided from it."""
 
     last_success: ShortText | None = Field(None, description="When the newest good one was completed.")
-    last_verified: ShortText | None = Field(None, description="When the newest one was read back whole.")
+    last_verified: ShortText | None = Field(None, description="When one was last restored on trial, and was well.")
     next_run: ShortText | None = Field(None, description="When the next one is due, this tenant's jitter included.")

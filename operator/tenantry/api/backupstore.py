@@ -6,6 +6,7 @@ from typing import Annotated, Final
 
 from pydantic import ConfigDict, Field
 
+from tenantry.api.backuppolicy import CronText, ZoneName
 from tenantry.api.base import (
     AGE,
     MESSAGE,
@@ -13,9 +14,11 @@ from tenantry.api.base import (
     REASON,
     AllowedWorkspaces,
     Column,
+    Duration,
     Kind,
     Model,
     ObjectMeta,
+    ObjectName,
     Rule,
     SecretRef,
     Text,
@@ -52,6 +55,49 @@ class StoreEncryption(Model):
         description="Secret in the operator's namespace with key identity: an age private key (AGE-SECRET-KEY-1...). "
         "The operator encrypts for it too, and needs it to restore.",
     )
+
+
+class VerificationWindow(Model):
+    """When backups may begin to be restored on trial."""
+
+    model_config = ConfigDict(
+        json_schema_extra=rules(
+            Rule(
+                "duration(self.duration) >= duration('1m') && duration(self.duration) <= duration('168h')",
+                "duration must be from 1m to 168h (a week)",
+                ".duration",
+            )
+        )
+    )
+
+    schedule: CronText = Field(description="When it opens, as of a CronJob.")
+    duration: Duration = Field(description="How long it is open. What has begun by then is brought to its end.")
+    time_zone: ZoneName | None = Field(None, description="Of the schedule, such as Europe/Berlin; without it UTC.")
+
+
+class StoreVerification(Model):
+    """How it is made sure that what is in the store can be restored: a backup of each tenant is, on trial."""
+
+    model_config = ConfigDict(
+        json_schema_extra=rules(
+            Rule(
+                "duration(self.interval) == duration('0s') || (duration(self.interval) >= duration('1m') && "
+                "duration(self.interval) <= duration('8760h'))",
+                "interval must be from 1m to 8760h (a year), or 0s for never",
+                ".interval",
+            )
+        )
+    )
+
+    interval: Duration = Field(
+        "168h", description="How often the newest backup of each tenant with a schedule is restored; 0s: never."
+    )
+    server: ObjectName | None = Field(
+        None,
+        description="The DatabaseServer that it is restored on, whoever may use that otherwise; without it the one "
+        "that the tenant's database is on.",
+    )
+    window: VerificationWindow | None = Field(None, description="Without it at any time.")
 
 
 class BackupStoreSpec(Model):
@@ -97,6 +143,9 @@ class BackupStoreSpec(Model):
         "it. Keep a copy elsewhere: without it no backup is trusted."
     )
     encryption: StoreEncryption | None = Field(None, description="Without it, whoever may read the store may read all.")
+    verification: StoreVerification = Field(
+        StoreVerification(), description="Backups are restored on trial, row counts compared, and dropped again."
+    )
     allowed_workspaces: AllowedWorkspaces = AllowedWorkspaces()
 
 

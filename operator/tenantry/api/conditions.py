@@ -162,6 +162,9 @@ class Reason(StrEnum):
     SCHEDULE_INVALID = "ScheduleInvalid"
     NO_BACKUP_STORE = "NoBackupStore"
     FINAL_BACKUP = "FinalBackup"
+    VERIFICATION_PASSED = "VerificationPassed"
+    VERIFICATION_FAILED = "VerificationFailed"
+    VERIFICATION_OVERDUE = "VerificationOverdue"
     # restores
     NOT_YET_TIME = "NotYetTime"
     BACKUP_NOT_FOUND = "BackupNotFound"

@@ -18,6 +18,7 @@ from tenantry.api.base import (
     Model,
     ObjectMeta,
     Port,
+    Quantity,
     Rule,
     SecretRef,
     Text,
@@ -31,6 +32,12 @@ MINIMUM_VERSION: Final = 140000
 """`server_version_num` of the oldest PostgreSQL that is supported: 14."""
 
 ExtensionName = Annotated[str, Field(min_length=1, max_length=63, pattern=r"^[a-z][a-z0-9_-]*$")]
+
+
+class ServerCapacity(Model):
+    """What the server has: nobody can ask it."""
+
+    storage: Quantity = Field(description="How much all its databases may take together.")
 
 
 class DatabaseServerSpec(Model):
@@ -67,6 +74,9 @@ class DatabaseServerSpec(Model):
     max_databases: Annotated[int, Field(ge=0, le=100000)] | None = Field(
         None,
         description="New databases are refused with ServerFull when this many are claimed; those that are there stay.",
+    )
+    capacity: ServerCapacity | None = Field(
+        None, description="Without it no backup is restored on trial here: nobody could tell whether there is room."
     )
     allowed_extensions: Annotated[list[ExtensionName], Field(max_length=64)] = []
     allowed_workspaces: AllowedWorkspaces = AllowedWorkspaces()

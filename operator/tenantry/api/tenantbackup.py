@@ -65,7 +65,6 @@ class TenantBackupSpec(Model):
     model_config = ConfigDict(
         json_schema_extra=rules(
             Rule("self == oldSelf", "a backup can't be changed: make another TenantBackup"),
-            Rule("self.verify != 'Restore'", "verify: Restore is not supported yet: use Read", ".verify"),
         )
     )
 
@@ -79,16 +78,19 @@ class TenantBackupSpec(Model):
         "Retain", description="Whether deleting this object deletes what is in the store."
     )
     verify: Literal["Read", "Restore"] = Field(
-        "Read", description="Read: size, sha256 and a full read of the archive, out of the store."
+        "Read",
+        description="Read: size, sha256 and a full read of the archive, out of the store. Restore: after that it is "
+        "also restored on trial, as the BackupStore's verification says, and rows are counted.",
     )
 
 
 class BackupVerification(Model):
-    """How it was made sure that a backup can be used."""
+    """How it was made sure, most lately, that a backup can be used."""
 
-    method: str
+    method: Literal["Read", "Restore"]
     time: str
-    result: Literal["Passed"]
+    result: Literal["Passed", "Failed"]
+    message: str | None = Field(None, description="What was found.")
 
 
 class TenantBackupStatus(Model):
@@ -101,7 +103,14 @@ class TenantBackupStatus(Model):
                 f"{_RANKS_IN_CEL}[oldSelf.phase] < {_RANKS_IN_CEL}[self.phase]))",
                 "a backup's phase only goes forward",
                 ".phase",
-            )
+            ),
+            Rule(
+                "!has(oldSelf.verification) || (has(self.verification) && "
+                "(oldSelf.verification.method != 'Restore' || self.verification.method == 'Restore') && "
+                "(oldSelf.verification.result != 'Failed' || self.verification.result == 'Failed'))",
+                "what was found out by a restore is not taken back",
+                ".verification",
+            ),
         )
     )
 
@@ -157,6 +166,8 @@ KIND: Final = Kind(
         Column("Phase", ".status.phase"),
         Column("Size", ".status.sizeBytes", "integer"),
         Column("Completed", ".status.completedAt", "date"),
+        Column("Verified-By", ".status.verification.method"),
+        Column("Result", ".status.verification.result"),
         Column("Store", ".spec.store"),
         Column("Expires", ".status.expiresAt", priority=1),
         Column("Key", ".status.objectKey", priority=1),

@@ -27,11 +27,13 @@ class Seen:
         phase: As its status has it; None for a new one.
         running_here: This process works on it.
         expires_at: When it is to be deleted; None for never.
+        told_here: It was this process that wrote that it runs.
     """
 
     phase: BackupPhase | None
     running_here: bool
     expires_at: datetime | None = None
+    told_here: bool = False
 
 
 def goes_forward(former: BackupPhase | None, present: BackupPhase) -> bool:
@@ -43,12 +45,15 @@ def next_step(seen: Seen, now: datetime) -> Step:
     """What is to be done next.
 
     A run that another process began is over, for its programs died with it: whether it came to its end before that is
-    seen in the store (Recover). It is never begun again under the same name.
+    seen in the store (Recover). It is never begun again under the same name. One of which this process has said that it
+    runs, and never heard that this was written, was not begun yet.
     """
     match seen.phase:
         case BackupPhase.COMPLETED | BackupPhase.FAILED:
             due = seen.expires_at is not None and seen.expires_at <= now
             return Step.EXPIRE if due else Step.NOTHING
+        case BackupPhase.RUNNING if seen.told_here and not seen.running_here:
+            return Step.BEGIN
         case BackupPhase.RUNNING | BackupPhase.VERIFYING:
             return Step.WATCH if seen.running_here else Step.RECOVER
         case _:

@@ -78,17 +78,28 @@ class History:
         last_failure: When the newest one that failed had failed.
         failure: Why.
         since: Since when there is a schedule, or the tenant.
+        last_proven: When one was last restored on trial, and was well.
+        disproven: What was found when the newest one that was tried was not well; empty if it was.
+        proof_due: From when on it is too long ago; None where none is to be restored on trial.
+        obstacle: Why none can be restored on trial now; empty where nothing is known to stand in the way.
     """
 
     last_success: datetime | None
     last_failure: datetime | None
     failure: str
     since: datetime
+    last_proven: datetime | None = None
+    disproven: str = ""
+    proof_due: datetime | None = None
+    obstacle: str = ""
 
 
 def health(schedule: Schedule, zone: tzinfo, history: History, now: datetime, *, suspended: bool) -> Outcome:
     """What the condition BackupHealthy says."""
     good, bad = history.last_success, history.last_failure
+    if history.disproven:
+        told = f"the newest backup that was restored on trial is not well: {history.disproven}"
+        return Outcome(False, Reason.VERIFICATION_FAILED, told)
     if bad is not None and (good is None or bad > good):
         return Outcome(False, Reason.BACKUP_FAILED, f"the newest backup failed: {history.failure}")
     if suspended:
@@ -98,4 +109,20 @@ def health(schedule: Schedule, zone: tzinfo, history: History, now: datetime, *,
         return Outcome(False, Reason.BACKUP_OVERDUE, f"no good backup since the slot of {missed:%Y-%m-%dT%H:%M:%SZ}")
     if good is None:
         return Outcome(None, Reason.BACKUP_PENDING, "the first backup was not due yet, or is under way")
-    return Outcome(True, Reason.BACKUP_COMPLETED, f"the newest backup was read back at {good:%Y-%m-%dT%H:%M:%SZ}")
+    return _proven(history, good, now)
+
+
+def _proven(history: History, good: datetime, now: datetime) -> Outcome:
+    """Of backups that are good as far as reading them back tells."""
+    proven, hindered = history.last_proven, f"; none can be now: {history.obstacle}" if history.obstacle else ""
+    tried = f"one was restored on trial at {_time(proven)}" if proven is not None else "none was restored on trial yet"
+    if history.proof_due is not None and history.proof_due < now:
+        return Outcome(False, Reason.VERIFICATION_OVERDUE, f"{tried}, which is too long ago{hindered}")
+    told = f"the newest backup was read back at {_time(good)}"
+    if proven is not None or history.proof_due is not None:
+        told = f"{told}, {tried}{hindered}"
+    return Outcome(True, Reason.BACKUP_COMPLETED, told)
+
+
+def _time(moment: datetime) -> str:
+    return f"{moment:%Y-%m-%dT%H:%M:%SZ}"

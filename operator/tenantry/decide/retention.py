@@ -16,13 +16,15 @@ class Candidate:
         name: Unique among those that are decided on together.
         incarnation: Of its tenant.
         completed_at: With its zone; None for one that failed or is under way.
-        verified: It was read back, or restored, and was well.
+        verified: It was read back, and was well.
+        proven: It was restored on trial, and was well.
     """
 
     name: str
     incarnation: int
     completed_at: datetime | None
     verified: bool
+    proven: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +55,7 @@ def kept(candidates: Iterable[Candidate], retention: Retention, zone: tzinfo, in
     """The names of those that stay.
 
     Those of other incarnations stay, and those that have not completed: retention neither counts nor deletes them.
-    So does the newest verified one, whatever the numbers say.
+    So do the newest verified one and the newest proven one, whatever the numbers say.
 
     Args:
         candidates: All backups of one tenant.
@@ -71,6 +73,7 @@ def kept(candidates: Iterable[Candidate], retention: Retention, zone: tzinfo, in
     for field, bucket in _BUCKETS:
         stays.update(_newest(own, getattr(retention, field) or 0, bucket, zone))
     stays.update([each.name for _, each in own if each.verified][:1])
+    stays.update([each.name for _, each in own if each.proven][:1])
     return frozenset(stays)
 
 

@@ -63,6 +63,7 @@ class Manifest:
         encrypted: The parts are age files.
         tenant_spec: The Tenant's spec as it was applied, without secrets.
         slot: For which a schedule has made it; empty for one that was asked for.
+        database_size: In bytes, of the database on its server; 0 where that is not known.
     """
 
     identity: TenantIdentity
@@ -77,6 +78,7 @@ class Manifest:
     encrypted: bool
     tenant_spec: dict[str, Any] | None
     slot: str = ""
+    database_size: int = 0
 
     @property
     def path(self) -> str:
@@ -192,6 +194,7 @@ def _body(manifest: Manifest) -> dict[str, Any]:
         "encrypted": manifest.encrypted,
         "tenantSpec": manifest.tenant_spec,
         "scheduledFor": manifest.slot,
+        "databaseSize": manifest.database_size,
     }
 
 
@@ -222,4 +225,5 @@ def _read(body: dict[str, Any]) -> Manifest:
         encrypted=bool(body["encrypted"]),
         tenant_spec=body["tenantSpec"],
         slot=str(body.get("scheduledFor") or ""),
+        database_size=int(body.get("databaseSize") or 0),
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Protocol
 
 from tenantry.ports.postgres import WantedDatabase
@@ -146,11 +147,13 @@ class DumpFacts:
         server_version: `server_version_num`.
         tool_major: Major version of the program that makes the dump.
         rows: Number of rows by table, as `schema.table`, in the dump's own snapshot.
+        database_size: In bytes, of the database on the server.
     """
 
     server_version: int
     tool_major: int
     rows: Mapping[str, int]
+    database_size: int
 
 
 class Dump(Protocol):
@@ -202,6 +205,19 @@ class Dumper(Protocol):
 
 
 # --- restores -------------------------------------------------------------------------------------------------
+@dataclass(frozen=True, slots=True)
+class ServerUse:
+    """How a database server is at a moment.
+
+    Attributes:
+        used: In bytes, by all its databases together.
+        up_since: When it was started, with its zone.
+    """
+
+    used: int
+    up_since: datetime
+
+
 class Loader(Protocol):
     """Fills tenants' databases out of archives, as the tenant: what is in an archive is the tenant's code."""
 
@@ -227,3 +243,20 @@ class Loader(Protocol):
         Raises:
             DatabaseError: what went wrong.
         """
+
+    async def use_of(self, server: Server) -> ServerUse:
+        """What the databases of a server take. Raises DatabaseError if it can't be told."""
+
+    async def size(self, server: Server, wanted: WantedDatabase) -> int:
+        """In bytes, what one database takes. Raises DatabaseError."""
+
+
+# --- what is counted ------------------------------------------------------------------------------------------
+class BackupObserver(Protocol):
+    """Told of what has ended, once each."""
+
+    def backup_ended(self, store: str, *, good: bool, seconds: float, size: int) -> None:
+        """A backup; `size` in bytes, as it is in the store: 0 for one that failed."""
+
+    def verification_ended(self, store: str, result: str, seconds: float) -> None:
+        """A backup was restored on trial: `passed`, `failed`, or `not_possible`, which says nothing of the backup."""

@@ -32,6 +32,10 @@ class DatabaseCredentialsError(DatabaseError):
     """The server refused the admin credentials or they lack the rights named in the message."""
 
 
+class ProgramFailedError(DatabaseError):
+    """A program at a database (pg_dump, pg_restore) came to its end by itself, with an error."""
+
+
 @dataclass(frozen=True, slots=True)
 class ServerFacts:
     """What a probe found out about a database server.

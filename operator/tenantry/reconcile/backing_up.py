@@ -44,6 +44,7 @@ class Job:
 
     Attributes:
         backup: The name of its TenantBackup.
+        store: The name of the BackupStore.
         tenant_spec: The Tenant's spec as it was applied last.
         started_at: As statuses have it.
         slot: For which a schedule has made it; empty for one that was asked for.
@@ -52,6 +53,7 @@ class Job:
     identity: TenantIdentity
     run: str
     backup: str
+    store: str
     opened: OpenStore
     server: Server
     wanted: WantedDatabase
@@ -127,6 +129,7 @@ class BackupWork:
             encrypted=own is not None,
             tenant_spec=job.tenant_spec,
             slot=job.slot,
+            database_size=facts.database_size,
         )
         key = f"{job.path}/{MANIFEST}"
         await job.opened.store.put(key, encode(manifest, job.opened.signing_key))

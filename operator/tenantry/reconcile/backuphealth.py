@@ -12,10 +12,13 @@ from tenantry.decide.backuppolicy import History, health
 from tenantry.decide.conditions import Outcome
 from tenantry.decide.deletion import time_text
 from tenantry.decide.schedule import ScheduleError
+from tenantry.decide.trial import overdue_at
 from tenantry.reconcile.openstores import BackupKit
 from tenantry.reconcile.placing import Placed
 from tenantry.reconcile.report import Report
 from tenantry.reconcile.schedules import Scheduled, schedule_of
+from tenantry.reconcile.shelf import disproven, last_proven
+from tenantry.reconcile.trialterms import terms_of
 from tenantry.reconcile.world import World
 
 
@@ -23,25 +26,32 @@ def look_after_backups(world: World, kit: BackupKit, tenant: Tenant, placed: Pla
     """Hand the schedule on, and put into the report how it is with the backups. Of a rehearsal nothing is told."""
     if world.rehearsal:
         return
-    good = [each for each in kit.shelf.of(tenant.ref) if each.phase == BackupPhase.COMPLETED and each.completed_at]
+    own, now = kit.shelf.of(tenant.ref), world.clock.now()
+    good = [each for each in own if each.good and each.completed_at]
     last = max((each.completed_at for each in good if each.completed_at is not None), default=None)
+    proven = last_proven(own, now)
     scheduled = _schedule(world, tenant, placed, report)
     if scheduled is None:
         kit.schedules.forget(tenant.ref)
-        report.backup = _told(last, None)
+        report.backup = _told(last, proven, None)
         return
     kit.schedules.set(scheduled)
-    now = world.clock.now()
-    failures = [each for each in kit.shelf.of(tenant.ref) if each.phase == BackupPhase.FAILED and each.completed_at]
+    failures = [each for each in own if each.phase == BackupPhase.FAILED and each.completed_at]
     worst = max(failures, key=lambda each: each.completed_at or scheduled.since, default=None)
+    bad, terms = disproven(own), terms_of(world, scheduled.store)
+    interval = terms.interval if terms is not None else None
     history = History(
         last_success=last,
         last_failure=worst.completed_at if worst is not None else None,
         failure=worst.failure if worst is not None else "",
         since=scheduled.since,
+        last_proven=proven,
+        disproven=f"{bad.ref.name}: {bad.finding}" if bad is not None else "",
+        proof_due=overdue_at(proven, scheduled.since, interval) if interval is not None else None,
+        obstacle=world.trials.obstacle(tenant.ref),
     )
     report.backup_outcome = health(scheduled.schedule, scheduled.zone, history, now, suspended=scheduled.suspended)
-    report.backup = _told(last, None if scheduled.suspended else scheduled.next_run(now))
+    report.backup = _told(last, proven, None if scheduled.suspended else scheduled.next_run(now))
 
 
 def _schedule(world: World, tenant: Tenant, placed: Placed, report: Report) -> Scheduled | None:
@@ -66,10 +76,11 @@ def _schedule(world: World, tenant: Tenant, placed: Placed, report: Report) -> S
         return None
 
 
-def _told(last: datetime | None, coming: datetime | None) -> BackupReport | None:
+def _told(last: datetime | None, proven: datetime | None, coming: datetime | None) -> BackupReport | None:
     if last is None and coming is None:
         return None
-    good = time_text(last) if last is not None else None
     return BackupReport(
-        last_success=good, last_verified=good, next_run=time_text(coming) if coming is not None else None
+        last_success=time_text(last) if last is not None else None,
+        last_verified=time_text(proven) if proven is not None else None,
+        next_run=time_text(coming) if coming is not None else None,
     )

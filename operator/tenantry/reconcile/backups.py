@@ -53,10 +53,14 @@ class Backups:
 
     def has_room(self, tenant_hash: str) -> str:
         """Empty if a backup of a tenant can begin now; else what it waits for."""
-        working = [run for run in self._runs.values() if not run.task.done()]
-        if any(run.tenant_hash == tenant_hash for run in working):
+        if self.at_work(tenant_hash):
             return "another backup of this tenant is under way"
+        working = [run for run in self._runs.values() if not run.task.done()]
         return f"{len(working)} others are under way" if len(working) >= AT_ONCE else ""
+
+    def at_work(self, tenant_hash: str) -> bool:
+        """Whether a backup of a tenant is being made here."""
+        return any(run.tenant_hash == tenant_hash and not run.task.done() for run in self._runs.values())
 
     def phase(self, key: Ref) -> BackupPhase:
         """How far it has come."""

@@ -20,10 +20,11 @@ from tenantry.ports.backup import (
     StoreError,
     StoreLocation,
 )
-from tenantry.reconcile.openstores import BackupKit, OpenStore
+from tenantry.reconcile.openstores import BackupKit, OpenStore, probe_key
 from tenantry.reconcile.platform import availability_of, conditions_of, platform_secret, set_finalizer
 from tenantry.reconcile.result import Result
 from tenantry.reconcile.status import write_status
+from tenantry.reconcile.trialterms import problem_of
 from tenantry.reconcile.world import World
 
 PROBE_SECONDS: Final = 60.0
@@ -116,8 +117,9 @@ class BackupStoreReconciler:
             async with asyncio.timeout(ANSWER_SECONDS):
                 await store.list(prefix, most=1)
                 if self._written.get(name) != location:
-                    await store.put(f"{prefix}probe", b"tenantry\n")
-                    if await store.get(f"{prefix}probe", most=64) != b"tenantry\n":
+                    probe = probe_key(self._world.settings.management_id)
+                    await store.put(probe, b"tenantry\n")
+                    if await store.get(probe, most=64) != b"tenantry\n":
                         raise _invalid("spec.url: what was written there is not what is read: it is no object store")
                     self._written[name] = location
         except ObjectMissingError as error:
@@ -133,13 +135,15 @@ class BackupStoreReconciler:
 
     async def _report(self, key: Ref, spec: BackupStore, outcomes: dict[ConditionType, Outcome]) -> None:
         world = self._world
+        problem = problem_of(world, spec.spec.verification, spec.name)
         status = BackupStoreStatus(
             observed_generation=spec.metadata.generation,
             conditions=conditions_of(
                 world,
                 key,
                 outcomes,
-                ready_message="backups can be written here",
+                ready_message="backups can be written here"
+                + (f"; they can't be restored on trial: {problem}" if problem else ""),
                 previous=spec.status.conditions,
                 generation=spec.metadata.generation,
             ),

@@ -168,12 +168,11 @@ class DatabaseServerReconciler:
     async def _delete(self, key: Ref, spec: DatabaseServer) -> Result:
         """Let go of the server, once no tenant has a database on it."""
         count = self._world.ledger.tenants_on_server(spec.name)
-        if count:
-            outcome = Outcome(
-                None,
-                Reason.IN_USE,
-                f"it is let go when the tenants with databases on it ({count}) are deleted or moved",
-            )
+        if count or self._world.trials.on_server(spec.name) is not None:
+            told = f"it is let go when the tenants with databases on it ({count}) are deleted or moved"
+            if not count:
+                told = "it is let go when the backup that is being restored on trial there was dropped"
+            outcome = Outcome(None, Reason.IN_USE, told)
             conditions = conditions_of(
                 self._world,
                 key,

@@ -65,6 +65,7 @@ class FinalBackups:
             identity=record.identity,
             run=run,
             backup=f"final backup of {record.name}",
+            store=name,
             opened=opened,
             server=server,
             wanted=wanted,
@@ -125,6 +126,14 @@ class FinalBackups:
         return True
 
     async def _work(self, job: Job) -> Manifest | str:
+        began = self._world.clock.monotonic()
+        result = await self._made(job)
+        size = 0 if isinstance(result, str) else result.database.size
+        seconds = self._world.clock.monotonic() - began
+        self._kit.observer.backup_ended(job.store, good=size > 0, seconds=seconds, size=size)
+        return result
+
+    async def _made(self, job: Job) -> Manifest | str:
         try:
             async with self._slots:
                 return await BackupWork(self._kit, self._world.clock, job, lambda: None).run()

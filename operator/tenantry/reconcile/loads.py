@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 import logging
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -13,12 +11,13 @@ from tenantry.api.conditions import ConditionType, Reason
 from tenantry.api.resources import Ref
 from tenantry.api.tenantrecord import PinnedRestore
 from tenantry.decide.halt import Halt, Waiting
-from tenantry.desired.manifest import Manifest, ManifestError
+from tenantry.desired.manifest import ManifestError
 from tenantry.ports.backup import DumpImpossibleError, SealError, StoreError
 from tenantry.ports.postgres import DatabaseError
 from tenantry.reconcile.arriving import Arrival
-from tenantry.reconcile.backing_up import Meter, read_manifest, watched
+from tenantry.reconcile.backing_up import read_manifest
 from tenantry.reconcile.database import SharedDatabase
+from tenantry.reconcile.filling import differing_rows, fill, read_whole
 from tenantry.reconcile.openstores import BackupKit, OpenStore
 from tenantry.reconcile.world import World
 
@@ -28,7 +27,6 @@ AT_ONCE: Final = 2
 """Restores under way: all their bytes go through this process."""
 LONGEST_SECONDS: Final = 12 * 3600.0
 """After the last byte constraints and indexes are made, which is silent, and may be an endless loop of the tenant's."""
-_MOST_NAMED: Final = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,38 +116,14 @@ class Loads:
             return LoadFailed("this tenant has no database that a backup could be restored into")
         manifest = await read_manifest(opened, path)
         # Read once before: nothing that was changed in the store ever gets into a database, or into pg_restore.
-        await self._read(opened, manifest)
+        await read_whole(opened, manifest)
         await arrival.make_empty(shared)
-        await self._fill(opened, manifest, shared)
+        await fill(self._kit, opened, manifest, shared.server, shared.wanted, self._world.token())
         found = await self._kit.dumper.count(shared.server, shared.wanted)
-        _check_rows(manifest, found)
+        if differs := differing_rows(manifest, found):
+            raise DatabaseError(differs)
         await _settle(arrival, shared)
         return Loaded(len(found), sum(found.values()))
-
-    async def _read(self, opened: OpenStore, manifest: Manifest) -> None:
-        meter = Meter()
-
-        async def through() -> None:
-            async for _ in meter.through(opened.store.read(f"{manifest.path}/{manifest.database.name}")):
-                pass
-
-        await watched(through(), lambda: meter.size)
-        _check_stored(manifest, meter)
-
-    async def _fill(self, opened: OpenStore, manifest: Manifest, shared: SharedDatabase) -> None:
-        """In the tenant's own name. The password is known to nobody else, and the login locked again afterwards."""
-        admin, wanted, password = shared.server.admin, shared.wanted, self._world.token()
-        meter = Meter()
-        chunks = meter.through(opened.store.read(f"{manifest.path}/{manifest.database.name}"))
-        if manifest.encrypted:
-            chunks = self._kit.sealer.unseal(chunks, list(opened.identities))
-        await admin.set_password(wanted, wanted.logins[0], password)
-        try:
-            loading = self._kit.loader.load(shared.server, wanted, password, chunks, manifest.tool_major)
-            await watched(loading, _moved(meter, manifest.database.size))
-        finally:
-            await admin.lock_logins(wanted)
-        _check_stored(manifest, meter)
 
 
 async def _settle(arrival: Arrival, shared: SharedDatabase) -> None:
@@ -159,27 +133,3 @@ async def _settle(arrival: Arrival, shared: SharedDatabase) -> None:
     await arrival.provision(shared)
     if not (await admin.inspect(wanted)).settled:
         raise DatabaseError(f"rights and settings of {wanted.database} are not as they have to be")
-
-
-def _moved(meter: Meter, size: int) -> Callable[[], int]:
-    """What tells that it goes on: the bytes, and after the last of them the mere time."""
-    ticks = itertools.count(size + 1)
-    return lambda: meter.size if meter.size < size else next(ticks)
-
-
-def _check_stored(manifest: Manifest, meter: Meter) -> None:
-    part = manifest.database
-    if (meter.size, meter.sha256) != (part.size, part.sha256):
-        raise StoreError(
-            f"what the store holds is not what was backed up: {meter.size} bytes, and not the {part.size} with the "
-            "manifest's sha256"
-        )
-
-
-def _check_rows(manifest: Manifest, have: Mapping[str, int]) -> None:
-    wanted = manifest.rows
-    differing = sorted(table for table in wanted.keys() | have.keys() if wanted.get(table) != have.get(table))
-    if differing:
-        more = f" and {len(differing) - _MOST_NAMED} more" if len(differing) > _MOST_NAMED else ""
-        named = ", ".join(table[:128] for table in differing[:_MOST_NAMED])
-        raise DatabaseError(f"what was restored has not the rows that were backed up: table {named}{more}")

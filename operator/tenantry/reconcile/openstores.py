@@ -7,10 +7,11 @@ from dataclasses import dataclass, field
 from tenantry.api.backupstore import BackupStore
 from tenantry.api.conditions import ConditionType, Reason
 from tenantry.api.resources import BACKUP_STORES, Ref
-from tenantry.api.tenantbackup import TenantBackup
+from tenantry.api.tenantbackup import BackupPhase, TenantBackup
+from tenantry.decide.deletion import parse_time
 from tenantry.decide.halt import Waiting
 from tenantry.decide.workspaces import allows
-from tenantry.ports.backup import Dumper, Loader, ObjectStore, ObjectStores, Sealer
+from tenantry.ports.backup import BackupObserver, Dumper, Loader, ObjectStore, ObjectStores, Sealer
 from tenantry.ports.world import Availability
 from tenantry.reconcile.schedules import Schedules
 from tenantry.reconcile.shelf import Shelf
@@ -70,6 +71,7 @@ class BackupKit:
 
     Attributes:
         worker: This process, as statuses name it: another one after each start.
+        observer: Counts.
         shelf: The TenantBackups that there are.
         schedules: What tenants' schedules are.
         untidy: Tenants whose old backups are to be looked through.
@@ -80,6 +82,7 @@ class BackupKit:
     dumper: Dumper
     loader: Loader
     worker: str
+    observer: BackupObserver
     opened: OpenStores = field(default_factory=OpenStores)
     shelf: Shelf = field(default_factory=Shelf)
     schedules: Schedules = field(default_factory=Schedules)
@@ -90,11 +93,25 @@ class BackupKit:
         if self.shelf.note(backup):
             self.untidy.add(backup.tenant)
 
+    def observe(self, backup: TenantBackup) -> None:
+        """A TenantBackup that has just ended."""
+        status = backup.status
+        began, ended = parse_time(status.started_at), parse_time(status.completed_at)
+        seconds = (ended - began).total_seconds() if began is not None and ended is not None else 0.0
+        good = status.phase == BackupPhase.COMPLETED
+        size = (status.size_bytes or 0) if good else 0
+        self.observer.backup_ended(backup.spec.store, good=good, seconds=max(seconds, 0.0), size=size)
+
     def take_untidy(self) -> list[Ref]:
         """The tenants whose schedule has made a good backup since this was asked last."""
         tenants = sorted(self.untidy, key=str)
         self.untidy.clear()
         return tenants
+
+
+def probe_key(management_id: str) -> str:
+    """The object by which a store is tried: it is there for as long as the store is the one that it was."""
+    return f"{management_id}/probe"
 
 
 def choose_store(world: World, kit: BackupKit, name: str, labels: dict[str, str], *, new: bool) -> OpenStore:

@@ -66,6 +66,10 @@ class Schedules:
         """One tenant's."""
         return self._by_tenant.get(tenant)
 
+    def all(self) -> list[Scheduled]:
+        """All tenants'."""
+        return list(self._by_tenant.values())
+
     def to_be_looked_at(self, now: datetime) -> list[Scheduled]:
         """Those whose time has come, the longest ago first; not the suspended ones."""
         due = [
@@ -104,7 +108,7 @@ def schedule_of(
         schedule = parse(policy.schedule or "")
     except ScheduleError as error:
         raise ScheduleError(f"backup.schedule: {error}") from error
-    zone = _zone(policy.time_zone)
+    zone = zone_named(policy.time_zone, "backup.timeZone")
     return Scheduled(
         tenant=tenant,
         identity=identity,
@@ -119,15 +123,18 @@ def schedule_of(
     )
 
 
-def _zone(name: str | None) -> tzinfo:
+def zone_named(name: str | None, field: str) -> tzinfo:
+    """A time zone by its name; without one UTC.
+
+    Raises:
+        ScheduleError: there is none; names the field.
+    """
     if name in (None, "UTC"):
         return UTC
     try:
         return ZoneInfo(str(name))
     except (OSError, ValueError, KeyError) as error:
-        raise ScheduleError(
-            f"backup.timeZone: there is no time zone {name!r}; use one such as Europe/Berlin"
-        ) from error
+        raise ScheduleError(f"{field}: there is no time zone {name!r}; use one such as Europe/Berlin") from error
 
 
 def _retention(kept: KeptBackups | None) -> Retention:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import datetime
-from typing import Any
+from datetime import UTC, datetime
+from typing import Any, Final
 
 from tenantry.api.conditions import ConditionType
 from tenantry.api.names import ANNOTATION_SLOT, LABEL_SCHEDULED
@@ -13,6 +14,7 @@ from tenantry.api.tenantbackup import BackupPhase, TenantBackup
 from tenantry.decide.deletion import parse_time
 from tenantry.desired.manifest import run_id
 
+_NEVER: Final = datetime.min.replace(tzinfo=UTC)
 _ENDS = (BackupPhase.COMPLETED, BackupPhase.FAILED)
 
 
@@ -24,6 +26,11 @@ class Shelved:
         slot: For which a schedule has made it; None for one that a person or a restore has made.
         run: The id of its run: the last part of its path.
         failure: Why it failed; empty where it has not.
+        path: Where it says that it is in its store.
+        asked: It is to be restored on trial whatever the schedule says.
+        proven_at: When it was last restored on trial, and was well.
+        disproven_at: When it was restored on trial and was not.
+        finding: What that trial found.
     """
 
     ref: Ref
@@ -35,6 +42,16 @@ class Shelved:
     slot: datetime | None
     completed_at: datetime | None
     failure: str = ""
+    path: str = ""
+    asked: bool = False
+    proven_at: datetime | None = None
+    disproven_at: datetime | None = None
+    finding: str = ""
+
+    @property
+    def good(self) -> bool:
+        """It is complete, and nothing else was found out since."""
+        return self.phase == BackupPhase.COMPLETED and self.disproven_at is None
 
     @property
     def ended(self) -> bool:
@@ -46,6 +63,9 @@ class Shelved:
         """Of an object as it was read."""
         metadata, status = backup.metadata, backup.status
         scheduled = metadata.labels.get(LABEL_SCHEDULED) == "true"
+        trial = status.verification if status.verification and status.verification.method == "Restore" else None
+        tried_at = parse_time(trial.time) if trial is not None else None
+        passed = trial is not None and trial.result == "Passed"
         ready = next((each.message for each in status.conditions if each.type == ConditionType.READY), "")
         return cls(
             ref=Ref(TENANT_BACKUPS, metadata.namespace, metadata.name),
@@ -57,6 +77,11 @@ class Shelved:
             slot=parse_time(metadata.annotations.get(ANNOTATION_SLOT)) if scheduled else None,
             completed_at=parse_time(status.completed_at),
             failure=ready if status.phase == BackupPhase.FAILED else "",
+            path=status.object_key or "",
+            asked=backup.spec.verify == "Restore",
+            proven_at=tried_at if passed else None,
+            disproven_at=tried_at if not passed else None,
+            finding=(trial.message or "") if trial is not None else "",
         )
 
 
@@ -94,6 +119,28 @@ class Shelf:
         """All of one tenant."""
         return list(self._by_tenant.get(tenant, {}).values())
 
+    def asked(self) -> list[Shelved]:
+        """Those that were asked to be restored on trial, and were not yet."""
+        return [each for each in self._by_ref.values() if each.asked and each.good and each.proven_at is None]
+
     def waiting(self) -> list[Shelved]:
         """Those that schedules have made and that have not ended."""
         return [each for each in self._by_ref.values() if each.slot is not None and not each.ended]
+
+
+def last_proven(shelved: Iterable[Shelved], now: datetime) -> datetime | None:
+    """When one was last restored on trial, and was well; what a clock that had jumped has written does not count."""
+    times = (each.proven_at for each in shelved if each.phase == BackupPhase.COMPLETED)
+    return max((time for time in times if time is not None and time <= now), default=None)
+
+
+def disproven(shelved: Iterable[Shelved]) -> Shelved | None:
+    """The newest backup that was restored on trial and was not well, unless a newer one was, and was well."""
+    tried = [each for each in shelved if each.completed_at is not None and (each.proven_at or each.disproven_at)]
+    newest = max(tried, key=lambda each: (each.completed_at or _NEVER, str(each.ref)), default=None)
+    return newest if newest is not None and newest.disproven_at is not None else None
+
+
+def is_newer(one: Shelved, other: Shelved) -> bool:
+    """Whether one backup was completed after another."""
+    return (one.completed_at or _NEVER) > (other.completed_at or _NEVER)

@@ -8,13 +8,7 @@ from typing import Final
 from tenantry.api.base import parse_duration
 from tenantry.api.conditions import ConditionType, Reason
 from tenantry.api.names import ANNOTATION_SLOT, BACKUP_FINALIZER
-from tenantry.api.resources import (
-    CUSTOM_RESOURCE_DEFINITIONS,
-    NAMESPACES,
-    TENANT_BACKUPS,
-    TENANT_RECORDS,
-    Ref,
-)
+from tenantry.api.resources import TENANT_BACKUPS, TENANT_RECORDS, Ref
 from tenantry.api.tenantbackup import BackupPhase, BackupVerification, TenantBackup, TenantBackupStatus
 from tenantry.api.tenantrecord import RecordState, TenantRecord
 from tenantry.decide.backup import Seen, Step, expiry, next_step
@@ -23,17 +17,18 @@ from tenantry.decide.deletion import parse_time, time_text
 from tenantry.decide.halt import Halt, Terminal, Waiting
 from tenantry.desired.manifest import Manifest, ManifestError, run_id
 from tenantry.ports.backup import ObjectMissingError, StoreError
-from tenantry.ports.kube import NotFoundError
 from tenantry.ports.postgres import DatabaseError, WantedDatabase
 from tenantry.ports.servers import Server
-from tenantry.reconcile.backing_up import Job, clean, read_manifest, remove
+from tenantry.reconcile.backing_up import Job, clean, read_manifest
 from tenantry.reconcile.backupobject import is_in_use, path_of
 from tenantry.reconcile.backups import Backups, Failure
+from tenantry.reconcile.clearing import Clearing
 from tenantry.reconcile.database import check_server_identity
 from tenantry.reconcile.openstores import BackupKit, choose_store
 from tenantry.reconcile.platform import set_finalizer
 from tenantry.reconcile.result import Result
 from tenantry.reconcile.status import told_of, write_status
+from tenantry.reconcile.trialtelling import is_disproven, of_trial, told_complete, waits_for_trial
 from tenantry.reconcile.workspace import find_workspace
 from tenantry.reconcile.world import World
 
@@ -42,10 +37,10 @@ ROOM_SECONDS: Final = 5.0
 RECOVERY_SECONDS: Final = 45.0
 """How long a store may keep silent about what a dead process has done, before that counts as failed."""
 RECOVERY_RETRY: Final = 3.0
+OWING_RETRY: Final = 10.0
 REFUSED_SECONDS: Final = 300.0
 """After a store has refused to delete something: it may be locked there for years."""
 LAST_ONE_SECONDS: Final = 3600.0
-KIND: Final = Ref(CUSTOM_RESOURCE_DEFINITIONS, "", "tenantbackups.tenantry.io")
 
 
 class TenantBackupReconciler:
@@ -55,7 +50,9 @@ class TenantBackupReconciler:
         self._world = world
         self._kit = kit
         self._runs = Backups(world, kit)
+        self._clearing = Clearing(world, kit)
         self._recovering: dict[Ref, float] = {}
+        self._owing: set[Ref] = set()
         self._beginning = asyncio.Lock()
 
     async def reconcile(self, key: Ref) -> Result:
@@ -64,7 +61,10 @@ class TenantBackupReconciler:
         if body is None:
             self._kit.shelf.forget(key)
             await self._runs.stop(key)
+            await self._world.trials.stop(key)
             self._recovering.pop(key, None)
+            self._clearing.forget(key)
+            self._owing.discard(key)
             return Result()
         backup = TenantBackup.read(body)
         self._kit.note(backup)
@@ -72,7 +72,8 @@ class TenantBackupReconciler:
             return await self._delete(key, backup)
         await set_finalizer(self._world, key, backup.metadata, BACKUP_FINALIZER, present=True)
         now = self._world.clock.now()
-        seen = Seen(backup.status.phase, self._runs.under_way(key), parse_time(backup.status.expires_at))
+        told_here = backup.status.worker == self._kit.worker
+        seen = Seen(backup.status.phase, self._runs.under_way(key), parse_time(backup.status.expires_at), told_here)
         match next_step(seen, now):
             case Step.BEGIN:
                 async with self._beginning:  # between the look for room and the taking of it, nobody else looks
@@ -84,6 +85,9 @@ class TenantBackupReconciler:
             case Step.EXPIRE:
                 return await self._expire(key, backup)
             case Step.NOTHING:
+                await self._tell_of_trial(key, backup)
+                if key in self._owing:
+                    return await self._pay(key, backup)
                 left = (seen.expires_at - now).total_seconds() if seen.expires_at is not None else None
                 return Result(requeue_after=min(left, LAST_ONE_SECONDS) if left is not None else None)
 
@@ -94,7 +98,8 @@ class TenantBackupReconciler:
             if waits := self._runs.has_room(job.identity.tenant_hash):
                 raise Waiting(ConditionType.READY, Reason.BACKUP_RUNNING, waits, retry_after=ROOM_SECONDS)
         except Halt as halt:
-            await self._tell(key, backup, BackupPhase.PENDING, Outcome.of(halt))
+            # Never back: of one that was told to be running nobody may have heard that it was.
+            await self._tell(key, backup, backup.status.phase or BackupPhase.PENDING, Outcome.of(halt))
             again = halt.retry_after if isinstance(halt, Waiting) else None
             return Result(requeue_after=again or self._world.jitter(30.0))
         # Told before it is begun: a process that dies in between leaves a run that failed, not one that nobody knows.
@@ -122,6 +127,8 @@ class TenantBackupReconciler:
             return Result(requeue_after=WATCH_SECONDS)
         if isinstance(result, Failure):
             await self._fail(key, backup, result)
+            self._owing.add(key)
+            self._world.wake.wake(key)
         else:
             await self._complete(key, backup, result)
         self._runs.take(key)
@@ -151,9 +158,16 @@ class TenantBackupReconciler:
         else:
             told = "the operator was ended or restarted during this backup; make another one"
             await self._fail(key, backup, Failure(Reason.BACKUP_INTERRUPTED, told))
-        await self._forget_dump(backup)
         self._recovering.pop(key, None)
-        return Result()
+        self._owing.add(key)
+        return await self._pay(key, backup)
+
+    async def _pay(self, key: Ref, backup: TenantBackup) -> Result:
+        """Clear away what a dump that failed may have left on the server, which may have been away then."""
+        if not await self._forget_dump(backup):
+            return Result(requeue_after=OWING_RETRY)
+        self._owing.discard(key)
+        return Result(requeue_after=RECOVERY_RETRY)  # what else there is to be done with it
 
     async def _expire(self, key: Ref, backup: TenantBackup) -> Result:
         """Its time is over; but the last good one of a tenant stays until there is a newer one."""
@@ -169,22 +183,21 @@ class TenantBackupReconciler:
             await self._tell(key, backup, backup.status.phase or BackupPhase.PENDING, outcome)
             return Result(requeue_after=WATCH_SECONDS)
         await self._runs.stop(key)
-        path = path_of(self._world, backup)
-        if backup.spec.deletion_policy == "Delete" and path is not None and not await self._is_swept_away(backup):
-            opened = self._kit.opened.get(backup.spec.store)
-            try:
-                if opened is None:
-                    raise StoreError(self._kit.opened.why_not(backup.spec.store))  # noqa: TRY301 - told like the store's own
-                await remove(opened.store, path)
-            except StoreError as error:
-                told = (
-                    f"what is in BackupStore {backup.spec.store!r} can't be deleted: {error.message}; to leave it "
-                    f"there, remove the finalizer {BACKUP_FINALIZER}"
-                )
-                outcome = Outcome(None, Reason.STORE_NOT_READY, told)
-                await self._tell(key, backup, backup.status.phase or BackupPhase.PENDING, outcome)
-                return Result(requeue_after=REFUSED_SECONDS)
-        await self._forget_dump(backup)
+        await self._world.trials.stop(key)
+        try:
+            if not await self._clearing.clear(key, backup):
+                return Result(requeue_after=RECOVERY_RETRY)
+        except StoreError as error:
+            told = (
+                f"what is in BackupStore {backup.spec.store!r} can't be deleted: {error.message}; to leave it "
+                f"there, remove the finalizer {BACKUP_FINALIZER}"
+            )
+            outcome = Outcome(None, Reason.STORE_NOT_READY, told)
+            await self._tell(key, backup, backup.status.phase or BackupPhase.PENDING, outcome)
+            return Result(requeue_after=REFUSED_SECONDS)
+        was_at_work = backup.status.phase in (BackupPhase.RUNNING, BackupPhase.VERIFYING)
+        if not await self._forget_dump(backup) and was_at_work and self._clearing.is_patient(key):
+            return Result(requeue_after=RECOVERY_RETRY)
         await set_finalizer(self._world, key, backup.metadata, BACKUP_FINALIZER, present=False)
         self._recovering.pop(key, None)
         return Result()
@@ -211,6 +224,7 @@ class TenantBackupReconciler:
             identity=record.identity,
             run=run_id(backup.metadata.creation_timestamp, backup.metadata.uid),
             backup=backup.name,
+            store=backup.spec.store,
             opened=opened,
             server=server,
             wanted=wanted,
@@ -257,32 +271,25 @@ class TenantBackupReconciler:
             other = TenantBackup.read(body)
             theirs = parse_time(other.status.completed_at)
             good = other.status.phase == BackupPhase.COMPLETED and not other.metadata.deletion_timestamp
+            good = good and not is_disproven(other)
             if good and other.tenant == backup.tenant and mine is not None and theirs is not None and theirs > mine:
                 return True
         return False
 
-    async def _is_swept_away(self, backup: TenantBackup) -> bool:
-        """It goes because its workspace or its kind goes: what is in the store is not meant by that."""
-        workspace = self._world.live.get(Ref(NAMESPACES, "", backup.metadata.namespace))
-        if workspace is None or "deletionTimestamp" in workspace["metadata"]:
-            return True
-        try:
-            kind = await self._world.management.get(KIND)
-        except NotFoundError:
-            return True
-        return "deletionTimestamp" in kind["metadata"]
-
-    async def _forget_dump(self, backup: TenantBackup) -> None:
-        """The role of a dump that died; one that can't be removed now opens nothing for long."""
+    async def _forget_dump(self, backup: TenantBackup) -> bool:
+        """Remove the role of a dump that died; False if it could not be. What is left opens nothing for long."""
         record = self._record(backup)
         if record is None or backup.status.started_at is None:
-            return
+            return True
         try:
             server, wanted = self._database(record)
-            if not self._runs.has_room(wanted.tenant_hash):
+            if not self._runs.at_work(wanted.tenant_hash):  # else it is that one's role by now
                 await self._kit.dumper.forget(server, wanted)
+        except Terminal:
+            return True
         except (Halt, DatabaseError):
-            return
+            return False
+        return True
 
     def _wake_waiting(self) -> None:
         for body in self._world.live.all(TENANT_BACKUPS):
@@ -296,7 +303,7 @@ class TenantBackupReconciler:
         ttl = parse_duration(backup.spec.ttl) if backup.spec.ttl is not None else None
         ends = expiry(completed, ttl)
         rows, part = sum(manifest.rows.values()), manifest.database
-        told = f"{rows} rows of {len(manifest.rows)} tables in {part.size} bytes, read back from the store"
+        told = told_complete(backup, rows, len(manifest.rows), part.size)
         await self._tell(
             key,
             backup,
@@ -326,6 +333,27 @@ class TenantBackupReconciler:
             expires_at=time_text(ends) if ends is not None else None,
         )
 
+    async def _tell_of_trial(self, key: Ref, backup: TenantBackup) -> None:
+        """What a restore on trial has found out, or why there was none yet though one was asked for."""
+        trials, phase = self._world.trials, BackupPhase.COMPLETED
+        if backup.status.phase != phase or is_disproven(backup):
+            trials.told(key)
+            return
+        finding = trials.finding(key)
+        if finding is None:
+            if waiting := waits_for_trial(backup, trials.obstacle(backup.tenant)):
+                await self._tell(key, backup, phase, waiting)
+            return
+        outcome, verification = of_trial(backup, finding)
+        await self._tell(key, backup, phase, outcome, verification=verification)
+        trials.told(key)
+        about = self._world.live.get(key)
+        if about is not None:
+            good = verification.result == "Passed"
+            reason = Reason.VERIFICATION_PASSED if good else Reason.VERIFICATION_FAILED
+            self._world.events.emit(about, warning=not good, reason=reason, message=finding.message)
+        self._world.wake.wake(backup.tenant)
+
     async def _tell(
         self, key: Ref, backup: TenantBackup, phase: BackupPhase, outcome: Outcome, **found: object
     ) -> None:
@@ -346,6 +374,7 @@ class TenantBackupReconciler:
         if written and about is not None and former.phase != phase and phase in _ENDS:
             warning = phase == BackupPhase.FAILED
             world.events.emit(about, warning=warning, reason=outcome.reason, message=outcome.message)
+            self._kit.observe(TenantBackup.read(about))
             world.wake.wake(backup.tenant)  # it tells of its newest one
 
 

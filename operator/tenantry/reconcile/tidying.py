@@ -16,7 +16,7 @@ from tenantry.reconcile.backing_up import read_manifest, remove
 from tenantry.reconcile.backupobject import is_in_use
 from tenantry.reconcile.openstores import BackupKit, OpenStore
 from tenantry.reconcile.schedules import Scheduled
-from tenantry.reconcile.shelf import Shelved
+from tenantry.reconcile.shelf import Shelved, disproven
 from tenantry.reconcile.world import World
 
 logger = logging.getLogger(__name__)
@@ -57,13 +57,11 @@ class Tidying:
             return
         found = await self._stored(opened, scheduled)
         incarnation = scheduled.identity.incarnation
+        objects = {each.run: each for each in self._kit.shelf.of(scheduled.tenant)}
         candidates = [
-            Candidate(run, incarnation, stored.completed_at, verified=True)
-            for run, stored in found.items()
-            if stored.slot
+            _candidate(run, incarnation, stored, objects.get(run)) for run, stored in found.items() if stored.slot
         ]
         stays = kept(candidates, scheduled.retention, scheduled.zone, incarnation)
-        objects = {each.run: each for each in self._kit.shelf.of(scheduled.tenant)}
         for candidate in candidates:
             if candidate.name not in stays:
                 await self._let_go(opened, scheduled, candidate.name, objects.get(candidate.name))
@@ -91,7 +89,7 @@ class Tidying:
     async def _let_go(self, opened: OpenStore, scheduled: Scheduled, run: str, shelved: Shelved | None) -> None:
         """The object first: without what is in the store it would promise what can't be had."""
         if shelved is not None:
-            if is_in_use(self._world, shelved.ref) is not None:
+            if is_in_use(self._world, shelved.ref) is not None or self._world.trials.of(shelved.ref):
                 return
             await self._world.management.delete(shelved.ref, uid=shelved.uid)
         path = f"{tenant_path(scheduled.identity)}/{run}"
@@ -104,9 +102,19 @@ class Tidying:
         own.sort(key=lambda each: each.slot or scheduled.since, reverse=True)
         good = [each for each in own if each.phase == BackupPhase.COMPLETED]
         bad = [each for each in own if each.phase == BackupPhase.FAILED]
+        proven = next((each for each in good if each.proven_at is not None), None)  # nobody else knows when that was
+        worst = disproven(self._kit.shelf.of(scheduled.tenant))
         for each in (*good[SHOWN:], *bad[SHOWN_FAILED:]):
-            if is_in_use(self._world, each.ref) is None:
+            needed = each in (proven, worst) or self._world.trials.of(each.ref)
+            if not needed and is_in_use(self._world, each.ref) is None:
                 await self._world.management.delete(each.ref, uid=each.uid)
+
+
+def _candidate(run: str, incarnation: int, stored: Stored, shelved: Shelved | None) -> Candidate:
+    """One that was found out not to be well neither counts nor goes, as long as its object tells of that."""
+    bad = shelved is not None and shelved.disproven_at is not None
+    proven = shelved is not None and shelved.proven_at is not None
+    return Candidate(run, incarnation, None if bad else stored.completed_at, verified=not bad, proven=proven)
 
 
 async def _read(opened: OpenStore, path: str) -> Stored | None:

@@ -14,6 +14,7 @@ from tenantry.reconcile.contention import Contention
 from tenantry.reconcile.endings import Endings
 from tenantry.reconcile.farewells import Farewells
 from tenantry.reconcile.ledger import Ledger
+from tenantry.reconcile.trials import Trials
 from tenantry.reconcile.verdicts import Verdicts
 
 
@@ -52,6 +53,7 @@ class World:
         contention: Who waits for what another tenant has.
         endings: Tenants that were removed although they had our finalizer.
         farewells: Who backs up what is about to be destroyed.
+        trials: Which backups are just being restored on trial.
         verdicts: What the last passes over the tenants found out.
         rehearsal: Nothing of what is done here is really done, and must not be told as done.
     """
@@ -74,5 +76,6 @@ class World:
     contention: Contention = field(default_factory=Contention)
     endings: Endings = field(default_factory=Endings)
     farewells: Farewells = field(default_factory=Farewells)
+    trials: Trials = field(default_factory=Trials)
     verdicts: Verdicts = field(default_factory=Verdicts)
     rehearsal: bool = False

@@ -24,6 +24,7 @@ from tenantry.api.resources import (
     Resource,
 )
 from tenantry.ports.world import Clock
+from tenantry.runtime.backupmetrics import BackupMetrics
 from tenantry.runtime.queue import Key, QueueObserver
 from tenantry.runtime.workers import Outcome, RunObserver
 
@@ -192,6 +193,9 @@ class Metrics(QueueObserver, RunObserver):
     """All metrics of one operator, in a registry of their own: two operators in one process (tests) don't add up.
 
     Label values are bounded: kinds, outcomes, and the names and hosts of what is registered and not forgotten.
+
+    Attributes:
+        backups: Those of backups.
     """
 
     def __init__(
@@ -214,6 +218,7 @@ class Metrics(QueueObserver, RunObserver):
         for resource in controllers:
             self._controller(resource.kind)
         self._hosts: dict[str, _Host] = {}
+        self.backups = BackupMetrics(self._registry)
         self.set_tenants({})
 
     def expose(self, accept: str = "") -> tuple[bytes, str]:

@@ -54,7 +54,9 @@ from tenantry.reconcile.tenantbackup import TenantBackupReconciler
 from tenantry.reconcile.tenantplan import TenantPlanReconciler
 from tenantry.reconcile.tenantrecord import TenantRecordReconciler
 from tenantry.reconcile.tenantrestore import TenantRestoreReconciler
+from tenantry.reconcile.verifying import Verifying
 from tenantry.reconcile.world import Settings, World
+from tenantry.runtime.backupmetrics import store_figures, tenant_figures
 from tenantry.runtime.census import count_tenants
 from tenantry.runtime.clock import SystemClock
 from tenantry.runtime.handlers import run_kopf
@@ -204,7 +206,14 @@ class Operator:
     async def _work(
         self, world: World, cache: ManagementCache, stop: asyncio.Event, background: list[asyncio.Task[None]]
     ) -> None:
-        kit = BackupKit(StoresOnDemand(), AgeSealer(), PostgresDumper(), PostgresLoader(), worker=_new_id())
+        kit = BackupKit(
+            StoresOnDemand(),
+            AgeSealer(),
+            PostgresDumper(),
+            PostgresLoader(),
+            worker=_new_id(),
+            observer=self._metrics.backups,
+        )
         world.farewells.see_to_it = FinalBackups(world, kit).see_to_it
         reconcilers = _reconcilers(world, kit)
         await cache.prime(PRIME_SECONDS)
@@ -220,6 +229,7 @@ class Operator:
             asyncio.create_task(self._watch(world, cache), name="kopf"),
             asyncio.create_task(self._relist(cache), name="relist"),
             asyncio.create_task(Scheduling(world, kit).run(), name="schedules"),
+            asyncio.create_task(Verifying(world, kit).run(), name="verification"),
         ]
         workers = asyncio.create_task(
             run_workers(
@@ -308,7 +318,10 @@ class Operator:
 
     def _expose(self, accept: str) -> tuple[bytes, str]:
         if self._cache is not None:
-            self._metrics.set_tenants(count_tenants(self._cache.all(TENANTS)))
+            cache, metrics = self._cache, self._metrics
+            metrics.set_tenants(count_tenants(cache.all(TENANTS)))
+            metrics.backups.set_tenants(tenant_figures(cache.all(TENANTS)))
+            metrics.backups.set_stores(store_figures(cache.all(BACKUP_STORES), cache.all(TENANT_BACKUPS)))
         return self._metrics.expose(accept)
 
     def _tell_metrics(self, world: World, key: Ref) -> None:

@@ -209,4 +209,8 @@ def a_tenant_gets_back_what_it_had_before(example: Example) -> None:
         workbench.kubectl("wait", "--for=condition=Ready", "--timeout=90s", "tnr/back-before-the-upgrade")
         workbench.ready("keeper")
         assert example.has_row(where)
+        example.apply("3-proven.yaml")
+        tried = "--for=jsonpath={.status.verification.method}=Restore"
+        workbench.kubectl("wait", tried, "--timeout=90s", "tnb/proven")
+        workbench.kubectl("wait", "--for=condition=Ready", "--timeout=60s", "tnb/proven")
         workbench.kubectl("delete", "tnb", "--all", "--timeout=60s")

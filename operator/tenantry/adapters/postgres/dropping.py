@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Final
 
 import psycopg
@@ -10,6 +11,7 @@ from psycopg import sql
 
 from tenantry.adapters.postgres import rules, sessions, snapshot, statements
 from tenantry.adapters.postgres.connections import Connection, Connections
+from tenantry.adapters.postgres.dumping import drop_role
 from tenantry.adapters.postgres.lockout import ATTEMPTS, Lockout, lock_out, no_login, roll_back
 from tenantry.adapters.postgres.snapshot import Snapshot
 from tenantry.ports.postgres import DatabaseError, WantedDatabase
@@ -72,6 +74,8 @@ async def drop(connections: Connections, wanted: WantedDatabase) -> None:
                 await connection.execute(_close(wanted.database))
                 await sessions.end(connection, now, own, wanted.database)
             await _drop_database(connections, connection, wanted)
+        with suppress(DatabaseError):  # one of that name that is not ours is nobody's business here
+            await drop_role(connection, wanted)  # of a dump whose operator has died
     if own:
         await _drop_roles(connections, wanted, own)
 

@@ -13,6 +13,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Final
 
+import psycopg
 from psycopg import sql
 
 from tenantry.adapters.postgres import comparing, rules, statements
@@ -33,10 +34,22 @@ GIVES_BYPASSRLS: Final = 16
 VALID: Final = "1 day"
 """A role that a dead operator leaves behind opens nothing after that; the next dump, or a restart, removes it."""
 
+LOCK_WAIT: Final = "60s"
+"""How long a table may be locked by a change of the schema before the dump is given up."""
+FLAGS: Final = (
+    "--format=custom",
+    "--compress=1",  # half of the time of the default for nearly its size
+    f"--lock-wait-timeout={LOCK_WAIT}",
+    "--no-password",
+    *LEFT_OUT,
+)
+"""Of pg_dump, beside the snapshot."""
+
 _MAY_CONNECT: Final = "SELECT has_database_privilege(%s, %s, 'CONNECT')"
 _RIGHTS: Final = "SELECT rolbypassrls OR rolsuper, rolname::text FROM pg_roles WHERE rolname = current_user"
 _ROLE: Final = "SELECT shobj_description(oid, 'pg_authid') FROM pg_roles WHERE rolname = %s"
 _END: Final = "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE usename = %s"
+_SIZE: Final = "SELECT pg_database_size(current_database())"
 _VALID_UNTIL: Final = "SELECT (now() + %s::interval)::text"
 
 
@@ -63,7 +76,9 @@ class PostgresDump:
     async def facts(self) -> DumpFacts:
         """See `Dump`."""
         rows = await _rows(self._connection)
-        return DumpFacts(self._connection.info.server_version, self._tools.major, rows)
+        row = await (await self._connection.execute(_SIZE)).fetchone()
+        size = int(row[0]) if row is not None else 0
+        return DumpFacts(self._connection.info.server_version, self._tools.major, rows, size)
 
 
 class PostgresDumper:
@@ -88,7 +103,7 @@ class PostgresDumper:
             environment = surroundings(
                 dialling.params, wanted.database, login.name, login.password or admin.password, dialling.ca_file
             )
-            command = Command(tools.dump, _arguments(snapshot), environment)
+            command = Command(tools.dump, (*FLAGS, f"--snapshot={snapshot}"), environment)
             output = await stack.enter_async_context(output_of(command))
             yield PostgresDump(connection, tools, output)
 
@@ -97,7 +112,7 @@ class PostgresDumper:
         if server.facts is None or server.facts.version // MAJOR < GIVES_BYPASSRLS:
             return
         async with session(server, HOME) as connection:
-            await _drop(connection, wanted)
+            await drop_role(connection, wanted)
 
     async def check(self, chunks: AsyncIterator[bytes], tool_major: int) -> None:
         """See `Dumper`."""
@@ -120,17 +135,6 @@ def role_of(wanted: WantedDatabase) -> str:
     return f"{wanted.database}_dump"
 
 
-def _arguments(snapshot: str) -> tuple[str, ...]:
-    return (
-        "--format=custom",
-        "--compress=1",  # half of the time of the default for nearly its size
-        f"--snapshot={snapshot}",
-        "--lock-wait-timeout=60s",
-        "--no-password",
-        *LEFT_OUT,
-    )
-
-
 def _bare() -> Mapping[str, str]:
     """Of a program that dials nobody: libpq finds nothing in it."""
     return {"LC_ALL": "C", "PATH": ""}
@@ -149,7 +153,7 @@ async def _login(server: Server, wanted: WantedDatabase) -> AsyncIterator[_Login
         if connection.info.server_version // MAJOR < GIVES_BYPASSRLS:
             yield _Login(admin, "")
             return
-        await _drop(connection, wanted)
+        await drop_role(connection, wanted)
         login = _Login(role_of(wanted), secrets.token_urlsafe(24))
         await _create(connection, wanted, login)
     try:
@@ -157,7 +161,7 @@ async def _login(server: Server, wanted: WantedDatabase) -> AsyncIterator[_Login
     finally:
         try:
             async with session(server, HOME) as connection:
-                await _drop(connection, wanted)
+                await drop_role(connection, wanted)
         except DatabaseError as error:
             logger.warning("role %s stays until the next dump: %s", login.name, error.message)
 
@@ -186,8 +190,12 @@ async def _create(connection: Connection, wanted: WantedDatabase, login: _Login)
         await connection.execute(grant)
 
 
-async def _drop(connection: Connection, wanted: WantedDatabase) -> None:
-    """Remove the role, if it is there and ours; what it is in goes with it."""
+async def drop_role(connection: Connection, wanted: WantedDatabase) -> None:
+    """Remove the role that dumps, if it is there; what it is in goes with it.
+
+    Raises:
+        DatabaseError: it is not ours.
+    """
     name = role_of(wanted)
     row = await (await connection.execute(_ROLE, (name,))).fetchone()
     if row is None:
@@ -217,10 +225,17 @@ async def _snapshot(connection: Connection) -> str:
     for name, value in comparing.SETTINGS.items():
         await connection.execute("SELECT set_config(%s, %s, false)", (name, value))
     await connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
-    await connection.execute("SET LOCAL lock_timeout = '60s'")
+    await connection.execute("SELECT set_config('lock_timeout', %s, true)", (LOCK_WAIT,))
     row = await (await connection.execute("SELECT pg_export_snapshot()")).fetchone()
     tables = await comparing.names_of(connection, "r")
     if tables:
         named = sql.SQL(", ").join(sql.SQL("ONLY {}").format(sql.Identifier(*table)) for table in tables)
-        await connection.execute(sql.SQL("LOCK TABLE {} IN ACCESS SHARE MODE").format(named))
+        try:
+            await connection.execute(sql.SQL("LOCK TABLE {} IN ACCESS SHARE MODE").format(named))
+        except psycopg.errors.LockNotAvailable as error:
+            raise DatabaseError(
+                f"another session of the tenant's has kept a table locked for {LOCK_WAIT}: a change of its schema, or "
+                "a LOCK TABLE, that does not end; end it, and back up again",
+                sqlstate=error.sqlstate or "",
+            ) from None
     return str(row[0]) if row is not None else ""

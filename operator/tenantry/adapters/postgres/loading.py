@@ -7,14 +7,23 @@ Never as the operator's role: functions, checks and triggers in it are the tenan
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from typing import Final
 
 from tenantry.adapters.postgres import rules
-from tenantry.adapters.postgres.copying import LEFT_OUT, dialling_of
+from tenantry.adapters.postgres.copying import LEFT_OUT, dialling_of, session
+from tenantry.adapters.postgres.params import HOME
 from tenantry.adapters.postgres.piping import Command
 from tenantry.adapters.postgres.streaming import feed
 from tenantry.adapters.postgres.tools import MAJOR, Tools, find_tools, surroundings
+from tenantry.ports.backup import ServerUse
 from tenantry.ports.postgres import DatabaseError, WantedDatabase
 from tenantry.ports.servers import Server
+
+_USE: Final = """
+SELECT pg_tablespace_size(dattablespace), pg_postmaster_start_time() FROM pg_database WHERE datname = 'template0'
+"""
+"""Of the tablespace that databases are made in. It takes no right: the operator's own database is in it, too."""
+_SIZE: Final = "SELECT pg_database_size(oid) FROM pg_database WHERE datname = %s"
 
 
 class PostgresLoader:
@@ -43,6 +52,22 @@ class PostgresLoader:
                 surroundings(dialling.params, wanted.database, wanted.logins[0], password, dialling.ca_file),
             )
             await feed(command, chunks)
+
+    async def use_of(self, server: Server) -> ServerUse:
+        """See `Loader`."""
+        async with session(server, HOME) as connection:
+            row = await (await connection.execute(_USE)).fetchone()
+        if row is None:
+            raise DatabaseError("the server has no database template0")
+        return ServerUse(*row)
+
+    async def size(self, server: Server, wanted: WantedDatabase) -> int:
+        """See `Loader`."""
+        async with session(server, HOME) as connection:
+            row = await (await connection.execute(_SIZE, (wanted.database,))).fetchone()
+        if row is None:
+            raise DatabaseError(f"database {wanted.database} is not there")
+        return int(row[0])
 
     @staticmethod
     async def _tools(server: Server, tool_major: int) -> Tools:

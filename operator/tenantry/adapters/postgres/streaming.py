@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
 from tenantry.adapters.postgres.piping import CHUNK, Command, end, first_error, start, words_of
-from tenantry.ports.postgres import DatabaseError
+from tenantry.ports.postgres import DatabaseError, ProgramFailedError
 
 
 @asynccontextmanager
@@ -71,7 +71,8 @@ async def _check(command: Command, process: asyncio.subprocess.Process, telling:
     told = await telling
     code = await process.wait()
     if code != 0:
-        raise DatabaseError(f"{command.program.name} failed: {first_error(told) or f'exit code {code}'}")
+        kind = ProgramFailedError if code > 0 else DatabaseError  # it was killed: that says nothing of what it read
+        raise kind(f"{command.program.name} failed: {first_error(told) or f'exit code {code}'}")
 
 
 async def _stop(process: asyncio.subprocess.Process, telling: asyncio.Task[str]) -> None:

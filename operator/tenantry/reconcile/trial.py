@@ -1,0 +1,221 @@
+"""The work of a trial: a backup is restored into a scratch database, its rows are counted, and all of it is dropped."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
+from typing import Final
+
+from tenantry.decide.trial import Ground, Specimen, free, obstacle, readable, room_for
+from tenantry.desired.manifest import MANIFEST, MOST_BYTES, Manifest, ManifestError
+from tenantry.ports.backup import DumpImpossibleError, ObjectMissingError, SealError, ServerUse, StoreError
+from tenantry.ports.postgres import DatabaseError, ProgramFailedError, WantedDatabase
+from tenantry.ports.servers import Server
+from tenantry.ports.world import Clock
+from tenantry.reconcile.backing_up import read_manifest
+from tenantry.reconcile.filling import ContentChangedError, differing_rows, fill, read_whole
+from tenantry.reconcile.openstores import BackupKit, OpenStore, probe_key
+from tenantry.reconcile.scratch import Scratch, made
+from tenantry.reconcile.trials import Finding, Verdict
+
+logger = logging.getLogger(__name__)
+
+LONGEST_SECONDS: Final = 6 * 3600.0
+"""After the last byte constraints and indexes are made, which may be an endless loop of the tenant's."""
+LOOK_SECONDS: Final = 15.0
+ATTEMPTS: Final = 2
+"""A backup is only said to be bad when it could not be restored so many times in a row."""
+NO_SPACE: Final = "No space left"
+
+
+class BadBackupError(Exception):
+    """A backup that can't be restored, whatever is tried; the message says what was found."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.message = message
+
+
+class NotPossibleError(Exception):
+    """A backup can't be restored now, which says nothing about it.
+
+    Attributes:
+        message: Why, for the workspace.
+        detail: What only the platform team is to know of it.
+    """
+
+    def __init__(self, message: str, detail: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.detail = detail
+
+
+@dataclass(frozen=True, slots=True)
+class TrialJob:
+    """One trial.
+
+    Attributes:
+        path: Where the backup is in its store.
+        capacity: In bytes, what the databases of the server may take together; None where nobody has said it.
+        wanted: The names of the scratch database.
+        token: Makes passwords.
+        discreet: The server is one that the workspace may know nothing of.
+    """
+
+    path: str
+    opened: OpenStore
+    server: Server
+    capacity: int | None
+    wanted: WantedDatabase
+    token: Callable[[], str]
+    discreet: bool = False
+
+
+class TrialWork:
+    """Makes one trial; what it leaves is nothing, as far as the server lets it."""
+
+    def __init__(self, kit: BackupKit, clock: Clock, job: TrialJob) -> None:
+        self._kit = kit
+        self._clock = clock
+        self._job = job
+
+    async def run(self) -> Finding:
+        """All of it; only what is the backup's own fault is Failed."""
+        began = self._clock.monotonic()
+        verdict, detail = Verdict.NOT_POSSIBLE, ""
+        try:
+            async with asyncio.timeout(LONGEST_SECONDS):
+                message = await self._run()
+            verdict = Verdict.PASSED
+        except BadBackupError as error:
+            verdict, message = Verdict.FAILED, error.message
+        except TimeoutError:
+            message = f"it took longer than {LONGEST_SECONDS / 3600:g} hours"
+        except NotPossibleError as error:
+            message, detail = error.message, error.detail
+        except (DatabaseError, DumpImpossibleError) as error:
+            message, detail = error.message, error.message
+            if self._job.discreet:  # it may have the server's address in it
+                message = "the server for trials refused it, or did not answer"
+        except (StoreError, SealError) as error:
+            message = error.message
+        except Exception:
+            logger.exception("a trial ended in an error that nobody thought of")
+            message = "an error of the operator's own: see its log"
+        return Finding(verdict, message[:1024], self._clock.now(), self._clock.monotonic() - began, detail)
+
+    async def _run(self) -> str:
+        manifest = await self._manifest()
+        before = await self._look(manifest)
+        await self._read(manifest)
+        for left in reversed(range(ATTEMPTS)):
+            try:
+                return await self._restore(manifest)
+            except ProgramFailedError as error:
+                if not await self._has_held(before) or NO_SPACE in error.message:
+                    raise
+                if not left:
+                    raise BadBackupError(f"it can't be restored: {error.message}") from error
+        raise AssertionError("the last attempt returns or raises")
+
+    # --- before it ------------------------------------------------------------------------------------------------
+    async def _manifest(self) -> Manifest:
+        job = self._job
+        try:
+            return await read_manifest(job.opened, job.path)
+        except ManifestError as error:
+            raise BadBackupError(f"its manifest can't be believed: {error.message}") from error
+        except ObjectMissingError as error:
+            raise await self._missing(MANIFEST) from error
+
+    async def _missing(self, name: str) -> Exception:
+        """Of an object that is not there: the store itself may be gone, or be another, which says nothing about it."""
+        try:
+            await self._job.opened.store.get(probe_key(self._job.path.partition("/")[0]), most=MOST_BYTES)
+        except StoreError as error:
+            return NotPossibleError(f"its {name} is not there, nor is the operator's own probe: {error.message}")
+        return BadBackupError(f"its {name} is not in the store any more")
+
+    async def _look(self, manifest: Manifest) -> ServerUse:
+        job = self._job
+        facts = job.server.facts
+        if facts is None:
+            raise NotPossibleError("the server for trials was not probed yet")
+        use = await self._kit.loader.use_of(job.server)
+        specimen = Specimen(
+            server_version=manifest.server_version,
+            extensions=frozenset(extensions_of(manifest)),
+            readable=not manifest.encrypted or bool(job.opened.identities),
+            size=manifest.database_size,
+        )
+        ground = Ground(facts.version, facts.extensions, job.capacity, use.used)
+        if why := obstacle(specimen, ground):
+            figures = (
+                f"{readable(use.used)} of {readable(job.capacity or 0)} taken, {readable(free(ground))} for trials"
+            )
+            raise NotPossibleError(why, figures)
+        await self._kit.loader.check(job.server, manifest.tool_major)
+        return use
+
+    async def _read(self, manifest: Manifest) -> None:
+        for left in reversed(range(ATTEMPTS)):
+            try:
+                return await read_whole(self._job.opened, manifest)
+            except ContentChangedError as error:
+                if not left:
+                    raise BadBackupError(error.message) from error
+            except ObjectMissingError as error:
+                raise await self._missing(manifest.database.name) from error
+        return None
+
+    # --- the restore ----------------------------------------------------------------------------------------------
+    async def _restore(self, manifest: Manifest) -> str:
+        job = self._job
+        wanted = replace(job.wanted, extensions=extensions_of(manifest))
+        async with made(self._kit, Scratch(job.server, wanted)):
+            filling = fill(self._kit, job.opened, manifest, job.server, wanted, job.token())
+            try:
+                await guarded(filling, lambda: self._check_growth(manifest))
+            except ContentChangedError as error:
+                raise BadBackupError(error.message) from error
+            found = await self._kit.dumper.count(job.server, wanted)
+        if differs := differing_rows(manifest, found):
+            raise BadBackupError(differs)
+        return f"{sum(found.values())} rows of {len(found)} tables, as many as were backed up"
+
+    async def _check_growth(self, manifest: Manifest) -> None:
+        """What is in an archive is the tenant's code: it may fill a server on purpose."""
+        job, most = self._job, room_for(manifest.database_size)
+        if await self._kit.loader.size(job.server, job.wanted) > most:
+            raise NotPossibleError(f"while it was restored it took more than {readable(most)}: it was broken off")
+
+    async def _has_held(self, before: ServerUse) -> bool:
+        """Whether the server is the same as before the restore: it has not been restarted, and has not been filled."""
+        try:
+            now = await self._kit.loader.use_of(self._job.server)
+        except DatabaseError:
+            return False
+        return now.up_since == before.up_since and now.used < (self._job.capacity or 0)
+
+
+def extensions_of(manifest: Manifest) -> tuple[str, ...]:
+    """Those that the Tenant had asked for when it was backed up."""
+    database = (manifest.tenant_spec or {}).get("database")
+    names = database.get("extensions") if isinstance(database, dict) else None
+    return tuple(str(name) for name in names or ())
+
+
+async def guarded(work: Awaitable[None], check: Callable[[], Awaitable[None]]) -> None:
+    """Do something, and have a look at it from time to time; what the look raises breaks it off."""
+    task = asyncio.ensure_future(work)
+    try:
+        while not task.done():
+            await asyncio.wait([task], timeout=LOOK_SECONDS)
+            if not task.done():
+                await check()
+        task.result()
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)

@@ -1,0 +1,290 @@
+"""Verification by the clock: chooses the backups that are restored on trial, one at a time a server."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+from tenantry.api.databaseserver import DatabaseServer
+from tenantry.api.resources import BACKUP_STORES, DATABASE_SERVERS, TENANT_RECORDS, Ref, Resource
+from tenantry.api.tenantbackup import TenantBackup
+from tenantry.api.tenantrecord import TenantRecord
+from tenantry.decide.trial import NO_CAPACITY, due_at, pause
+from tenantry.desired.manifest import tenant_path
+from tenantry.ports.postgres import DatabaseError
+from tenantry.ports.servers import Server
+from tenantry.reconcile.backupobject import path_of
+from tenantry.reconcile.openstores import BackupKit
+from tenantry.reconcile.schedules import Scheduled
+from tenantry.reconcile.scratch import scratch_named, sweep
+from tenantry.reconcile.shelf import Shelved, disproven, is_newer, last_proven
+from tenantry.reconcile.trial import NotPossibleError, TrialJob, TrialWork
+from tenantry.reconcile.trials import Trial, Verdict
+from tenantry.reconcile.trialterms import Terms, capacity_of, terms_of
+from tenantry.reconcile.world import World
+
+logger = logging.getLogger(__name__)
+
+TICK_SECONDS: Final = 5.0
+AT_ONCE: Final = 2
+"""Trials under way, on different servers: all their bytes go through this process."""
+SWEEP_SECONDS: Final = 600.0
+SWEEP_PATIENCE: Final = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A backup that is due to be restored on trial."""
+
+    shelved: Shelved
+    due: datetime
+    terms: Terms
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """For a backup that could not be tried, so many times in a row; until then, in monotonic seconds, it is left."""
+
+    tenant: Ref
+    count: int
+    until: float
+
+
+class Verifying:
+    """Acts on the verification of all stores."""
+
+    def __init__(self, world: World, kit: BackupKit) -> None:
+        self._world = world
+        self._kit = kit
+        self._sweep_at: dict[str, float] = {}
+        self._stuck: dict[str, str] = {}
+        self._pauses: dict[Ref, Pause] = {}
+        self._circumstances: frozenset[object] = frozenset()
+
+    async def run(self) -> None:
+        """Until it is cancelled; then what is under way is broken off, and cleaned up after."""
+        try:
+            while True:
+                try:
+                    await self.tick()
+                except Exception:
+                    logger.exception("the verification of backups could not be acted upon")
+                await asyncio.sleep(TICK_SECONDS)
+        finally:
+            await self._world.trials.stop_all()
+
+    async def tick(self) -> None:
+        """Hear of what has ended, drop what was left, and begin what is due."""
+        self._hear()
+        await self._look_around()
+        self._think_again()
+        for candidate in sorted(self._due(), key=lambda each: (each.due, str(each.shelved.ref))):
+            if self._world.trials.count >= AT_ONCE:
+                return
+            try:
+                begun = self._begin(candidate)
+            except NotPossibleError as error:
+                self._put_off(candidate.shelved.ref, candidate.shelved.tenant, error.message, error.detail)
+            else:
+                if begun:
+                    self._tell(candidate.shelved.tenant, "", "")
+
+    # --- what has ended -------------------------------------------------------------------------------------------
+    def _hear(self) -> None:
+        world = self._world
+        for server, trial in world.trials.take_ended():
+            if trial.task.cancelled():
+                continue
+            finding = trial.task.result()
+            logger.info("trial of %s on %s: %s, %s", trial.backup.name, server, finding.verdict, finding.message)
+            self._kit.observer.verification_ended(trial.store, finding.verdict.value, finding.seconds)
+            self._sweep_at.pop(server, None)  # it may have left something, which goes before the next one begins
+            if finding.verdict == Verdict.NOT_POSSIBLE:
+                self._put_off(trial.backup, trial.tenant, finding.message, f"on {server}: {finding.detail}")
+                continue
+            self._pauses.pop(trial.backup, None)
+            world.trials.found(trial.backup, finding)
+            world.wake.wake(trial.backup)
+
+    def _put_off(self, backup: Ref, tenant: Ref, why: str, detail: str) -> None:
+        former = self._pauses.get(backup)
+        count = former.count + 1 if former is not None else 1
+        until = self._world.clock.monotonic() + self._world.jitter(pause(count).total_seconds())
+        self._pauses[backup] = Pause(tenant, count, until)
+        self._tell(tenant, why, detail)
+        self._world.wake.wake(backup)
+
+    def _tell(self, tenant: Ref, why: str, detail: str) -> None:
+        if self._world.trials.hinder(tenant, why):
+            if why:
+                logger.info("no backup of %s is restored on trial now: %s (%s)", tenant.name, why, detail)
+            self._world.wake.wake(tenant)
+
+    def _think_again(self) -> None:
+        """What stood in the way may not any more, once a server or a store was changed, or has come back."""
+        world = self._world
+        now = frozenset[object](
+            (resource.kind, metadata["name"], metadata.get("generation"), self._is_up(resource, metadata["name"]))
+            for resource in (DATABASE_SERVERS, BACKUP_STORES)
+            for metadata in (body["metadata"] for body in world.live.all(resource))
+        )
+        if now != self._circumstances:
+            self._circumstances = now
+            self._pauses.clear()
+        for backup in [backup for backup in self._pauses if world.live.get(backup) is None]:
+            world.trials.hinder(self._pauses.pop(backup).tenant, "")
+
+    def _is_up(self, resource: Resource, name: str) -> bool:
+        if resource == BACKUP_STORES:
+            return self._kit.opened.get(name) is not None
+        server = self._world.servers.get(name)
+        return server is not None and server.availability.ok
+
+    # --- what was left --------------------------------------------------------------------------------------------
+    async def _look_around(self) -> None:
+        """Drop what dead processes have left, before anything is begun on a server; and stop where a server goes."""
+        trials, now = self._world.trials, self._world.clock.monotonic()
+        idle = []
+        for server in self._world.servers.all():
+            if trials.on_server(server.name) is None:
+                due = self._sweep_at.get(server.name, now) <= now
+                idle += [server] if due and server.availability.ok and server.facts is not None else []
+            elif self._leaves(server.name):
+                await trials.stop_on(server.name)
+        await asyncio.gather(*(self._sweep(server) for server in idle))
+
+    async def _sweep(self, server: Server) -> None:
+        """Nothing of this process's is on it."""
+        world = self._world
+        try:
+            async with asyncio.timeout(SWEEP_PATIENCE):
+                await sweep(self._kit, server, world.settings.management_id)
+        except (DatabaseError, TimeoutError) as error:
+            logger.warning("what trials have left on %s stays for now: %s", server.name, error)
+            self._stuck[server.name] = str(error)
+            seconds = SWEEP_PATIENCE
+        else:
+            self._stuck.pop(server.name, None)
+            seconds = SWEEP_SECONDS
+        self._sweep_at[server.name] = world.clock.monotonic() + world.jitter(seconds)
+
+    def _leaves(self, server: str) -> bool:
+        body = self._world.live.get(Ref(DATABASE_SERVERS, "", server))
+        return body is None or "deletionTimestamp" in body["metadata"]
+
+    # --- what is due ----------------------------------------------------------------------------------------------
+    def _due(self) -> Iterator[Candidate]:
+        """One a tenant at most, of those that are not to be waited for."""
+        now, seen = self._world.clock.now(), set[Ref]()
+        terms: dict[str, Terms | None] = {}
+        for candidate in (*self._asked(terms), *self._scheduled(terms)):
+            tenant = candidate.shelved.tenant
+            paused = self._pauses.get(candidate.shelved.ref)
+            waits = candidate.due > now or (paused is not None and paused.until > self._world.clock.monotonic())
+            told = self._world.trials.finding(candidate.shelved.ref) is None
+            if tenant not in seen and not waits and told and not self._world.trials.of(candidate.shelved.ref):
+                seen.add(tenant)
+                yield candidate
+
+    def _asked(self, terms: dict[str, Terms | None]) -> Iterator[Candidate]:
+        for shelved in self._kit.shelf.asked():
+            of_store = self._terms(shelved.store, terms)
+            if of_store is not None and shelved.completed_at is not None:
+                yield Candidate(shelved, shelved.completed_at, of_store)
+
+    def _scheduled(self, terms: dict[str, Terms | None]) -> Iterator[Candidate]:
+        now = self._world.clock.now()
+        for scheduled in self._kit.schedules.all():
+            own = self._kit.shelf.of(scheduled.tenant)
+            newest, bad = newest_good(scheduled, own), disproven(own)
+            of_store = self._terms(newest.store, terms) if newest is not None else None
+            if newest is None or of_store is None or of_store.interval is None or scheduled.suspended:
+                continue
+            due = due_at(last_proven(own, now), scheduled.since, of_store.interval, scheduled.identity.tenant_hash)
+            if bad is None:
+                yield Candidate(newest, due, of_store)
+            elif is_newer(newest, bad):  # whether it is any better is to be known soon
+                yield Candidate(newest, now, of_store)
+
+    def _terms(self, store: str, known: dict[str, Terms | None]) -> Terms | None:
+        if store not in known:
+            known[store] = terms_of(self._world, store)
+        return known[store]
+
+    # --- beginning ------------------------------------------------------------------------------------------------
+    def _begin(self, candidate: Candidate) -> bool:
+        """Begin a trial; False where it waits for another one, or for its window.
+
+        Raises:
+            NotPossibleError: something stands in the way.
+        """
+        world, kit, shelved, terms = self._world, self._kit, candidate.shelved, candidate.terms
+        if terms.problem:
+            raise NotPossibleError(terms.problem)
+        if terms.window is not None and not terms.window.is_open(world.clock.now()):
+            return False
+        server, spec = self._server(shelved.tenant, terms)
+        if world.trials.on_server(server.name) is not None or server.name not in self._sweep_at:
+            return False
+        if server.name in self._stuck:
+            told = "what an earlier trial has left on its server can't be dropped yet"
+            raise NotPossibleError(told, f"{server.name}: {self._stuck[server.name]}")
+        capacity = capacity_of(spec)
+        if capacity is None:
+            raise NotPossibleError(NO_CAPACITY, server.name)
+        opened = kit.opened.get(shelved.store)
+        if opened is None:
+            why = kit.opened.why_not(shelved.store)
+            raise NotPossibleError(f"BackupStore {shelved.store!r} is not ready: {why}")
+        path = self._path(shelved)
+        if path is None:
+            return False
+        wanted = scratch_named(world.settings.management_id, world.token())
+        discreet = terms.server is not None
+        work = TrialWork(kit, world.clock, TrialJob(path, opened, server, capacity, wanted, world.token, discreet))
+        task = asyncio.create_task(work.run(), name=f"trial {shelved.ref.namespace}/{shelved.ref.name}")
+        world.trials.begin(server.name, Trial(shelved.ref, shelved.tenant, shelved.store, wanted.database, task))
+        return True
+
+    def _server(self, tenant: Ref, terms: Terms) -> tuple[Server, DatabaseServer]:
+        world, pinned = self._world, None
+        name = terms.server
+        if name is None:
+            record = world.ledger.record_of(tenant)
+            body = world.live.get(Ref(TENANT_RECORDS, "", record)) if record is not None else None
+            pinned = TenantRecord.model_validate(body).spec.database if body is not None else None
+            if pinned is None or not pinned.server:
+                raise NotPossibleError("the tenant has no shared server that it could be restored on")
+            name = pinned.server
+        body, server = world.live.get(Ref(DATABASE_SERVERS, "", name)), world.servers.get(name)
+        if body is None or "deletionTimestamp" in body["metadata"]:
+            raise NotPossibleError("the server for trials is not there, or is being deleted", name)
+        if server is None or not server.availability.ok or server.facts is None:
+            why = f": {server.availability.message}" if server is not None else ""
+            raise NotPossibleError("the server for trials is not ready", f"{name}{why}")
+        if pinned is not None and server.facts.system_identifier != pinned.id:
+            raise NotPossibleError("the tenant's server is not the one that it was", name)
+        return server, DatabaseServer.model_validate(body)
+
+    def _path(self, shelved: Shelved) -> str | None:
+        """Where the backup is, worked out anew; None where it is going, or is not what was seen of it."""
+        body = self._world.live.get(shelved.ref)
+        backup = TenantBackup.read(body) if body is not None else None
+        if backup is None or backup.metadata.uid != shelved.uid or backup.metadata.deletion_timestamp:
+            return None
+        return path_of(self._world, backup)
+
+
+def newest_good(scheduled: Scheduled, shelved: list[Shelved]) -> Shelved | None:
+    """The newest good backup of a tenant's present incarnation."""
+    own = f"{tenant_path(scheduled.identity)}/"
+    good = [
+        (each.completed_at, str(each.ref), each)
+        for each in shelved
+        if each.good and each.completed_at is not None and each.path.startswith(own)
+    ]
+    return max(good, key=lambda found: found[:2])[2] if good else None
