@@ -39,8 +39,11 @@ class Clearing:
         """
         path = path_of(self._world, backup)
         all_of_it = backup.spec.deletion_policy == "Delete" and not await self._is_swept_away(backup)
-        if path is None or (backup.status.phase == BackupPhase.COMPLETED and not all_of_it):
+        complete = backup.status.phase == BackupPhase.COMPLETED
+        if path is None or (complete and not all_of_it):
             return True
+        if backup.spec.source.stored is not None and not complete:
+            return True  # it has not become this object's: another one may be about it
         opened = self._kit.opened.get(backup.spec.store)
         try:
             if opened is None:
