@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 from tests.controlplane.object_stores import RCLONE, StoreServer
 from tests.integration.acting import manifest
 from tests.integration.backing import (
@@ -28,6 +29,7 @@ from tests.integration.tenants import Whereabouts, Workbench, condition, wait_fo
 
 from tenantry.api.names import ANNOTATION_SYNC_FROM_STORE
 from tenantry.api.resources import BACKUP_STORES, TENANT_BACKUPS, Ref
+from tenantry.cli.main import main
 
 Json = dict[str, Any]
 SHARED = {"mode": "Shared"}
@@ -259,3 +261,40 @@ def test_backups_of_a_former_installation_are_found_where_the_store_names_it(
     assert body["status"]["objectKey"].startswith("the-former-one/")
     workbench.apply(stored(workbench, "unknown", kept, RUN.format(1), managementId="another"))
     waits(workbench, "unknown", "NotInStore")
+
+
+def test_people_list_a_store_and_have_one_of_its_backups_back_by_its_path(
+    workbench: Workbench, where: Whereabouts, kept: Kept, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    objects = signed(kept, where.identity, RUN.format(1), slot=SLOT.format(1))
+    stranger = replace(where.identity, name="other", workspace_uid="11111111-2222-4333-8444-555555555555")
+    strangers = signed(kept, stranger, RUN.format(2))
+    cut = signed(kept, where.identity, RUN.format(3))
+    cut[next(key for key in cut if "database" in key)] = b"du"
+    asyncio.run(put_all(kept, {**objects, **strangers, **cut}))
+    monkeypatch.setenv("KUBECONFIG", str(workbench.stage.management.kubeconfig_path))
+
+    def run(*arguments: str) -> tuple[int, str]:
+        done = CliRunner().invoke(main, ["backups", *arguments, "--store", kept.name])
+        return done.exit_code, done.output
+
+    code, shown = run("list", "--tenant", "acme")
+    assert code == 0, shown
+    lines = [line.split() for line in shown.splitlines()]
+    path = next(iter(objects)).rpartition("/")[0]
+    good = next(line for line in lines if path in line)
+    assert good[2:6] == ["2026-01-01T03:00:00Z", "4", SLOT.format(1), "-"]
+    assert "database.dump has 2 bytes" in shown
+    assert "other" not in shown
+
+    assert run("recover", "no/such/path")[0] == 1
+    code, told = run("recover", next(iter(strangers)).rpartition("/")[0])
+    assert (code, "no namespace has the UID" in told) == (1, True), told
+    code, told = run("recover", path)
+    assert code == 0, told
+    name = f"acme-{RUN.format(1)}"
+    body = ended(workbench, name, "Completed", "BackupCompleted")
+    assert not body["metadata"].get("labels"), "asked for by a person: no schedule takes it away"
+    assert "TENANTBACKUP" in run("list")[1]
+    assert f"{workbench.workspace}/{name}" in run("list")[1]
+    assert run("recover", path)[0] == 1
