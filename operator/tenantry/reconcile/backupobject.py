@@ -20,13 +20,18 @@ def path_of(world: World, backup: TenantBackup) -> str | None:
     The path is bound to this management cluster, this workspace and this very object: a status that somebody has
     forged leads to nobody else's backup.
     """
-    key = backup.status.object_key
     try:
         workspace = find_workspace(world, backup.metadata.namespace).uid
     except Halt:
         return None
+    return path_within(world, backup, workspace)
+
+
+def path_within(world: World, backup: TenantBackup, workspace: str) -> str | None:
+    """That, for a workspace whose UID, or the one that it takes over, is known."""
     if backup.spec.source.stored is not None:
         return _stored_path(world, backup, backup.spec.source.stored, workspace)
+    key = backup.status.object_key
     own = f"{world.settings.management_id}/{workspace}/"
     run = run_of(backup)
     if key is None or not key.startswith(own) or not key.endswith(f"/{run}") or key.count("/") != own.count("/") + 2:

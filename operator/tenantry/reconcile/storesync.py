@@ -20,17 +20,16 @@ from tenantry.api.names import ANNOTATION_ADOPT_WORKSPACE, ANNOTATION_SLOT, LABE
 from tenantry.api.resources import NAMESPACES, TENANT_BACKUPS, Ref
 from tenantry.api.tenantbackup import TenantBackup
 from tenantry.decide.deletion import parse_time
-from tenantry.decide.halt import Halt
 from tenantry.decide.recovering import Found, with_newest
 from tenantry.decide.workspaces import allows
 from tenantry.desired.manifest import MANIFEST, Manifest, ManifestError, place_of
 from tenantry.ports.backup import ObjectMissingError, StoreError, StoreUnreachableError
 from tenantry.ports.kube import AlreadyExistsError, ForbiddenError, InvalidError
 from tenantry.ports.world import Json
-from tenantry.reconcile.backupobject import accepted_ids, path_of
+from tenantry.reconcile.backupobject import accepted_ids, path_within
 from tenantry.reconcile.openstores import BackupKit, OpenStore
 from tenantry.reconcile.takingup import whole_manifest
-from tenantry.reconcile.workspace import Workspace, find_workspace
+from tenantry.reconcile.workspace import Workspace, workspaces_by_uid
 from tenantry.reconcile.world import World
 
 logger = logging.getLogger(__name__)
@@ -79,7 +78,7 @@ class Walk:
         self._opened = opened
         self._allowed = allowed
         self._homes = workspaces_by_uid(world)
-        self._present = _present(world, store)
+        self._present = _present(world, store, self._homes)
         self._newest: dict[object, tuple[Found, ...]] = {}
         self._tally = Tally()
 
@@ -215,21 +214,6 @@ class Walk:
         return UnmappedWorkspace(uid=uid, name=name, backups=count, reason=reason)
 
 
-def workspaces_by_uid(world: World) -> dict[str, Workspace]:
-    """The workspaces that are there and stay, by their own UID or the one that they take over."""
-    found: dict[str, Workspace] = {}
-    for body in world.live.all(NAMESPACES):
-        metadata = body["metadata"]
-        if "deletionTimestamp" in metadata:
-            continue
-        try:
-            workspace = find_workspace(world, metadata["name"])
-        except Halt:  # two want to take over the same one: neither does
-            continue
-        found[workspace.uid] = workspace
-    return found
-
-
 def tenant_backup(found: Found, store: str, management_id: str) -> Json:
     """The TenantBackup of a backup that is in a store."""
     identity = found.identity
@@ -253,8 +237,13 @@ def tenant_backup(found: Found, store: str, management_id: str) -> Json:
     }
 
 
-def _present(world: World, store: str) -> frozenset[str]:
+def _present(world: World, store: str, homes: Mapping[str, Workspace]) -> frozenset[str]:
     """Where the TenantBackups of a store are."""
-    backups = (TenantBackup.read(body) for body in world.live.all(TENANT_BACKUPS))
-    paths = (path_of(world, each) for each in backups if each.spec.store == store)
-    return frozenset(path for path in paths if path is not None)
+    uids = {home.name: uid for uid, home in homes.items()}
+    found = set[str]()
+    for body in world.live.all(TENANT_BACKUPS):
+        backup = TenantBackup.read(body)
+        uid = uids.get(backup.metadata.namespace)
+        path = path_within(world, backup, uid) if backup.spec.store == store and uid is not None else None
+        found |= {path} if path is not None else set()
+    return frozenset(found)

@@ -40,7 +40,7 @@ async def take_up(world: World, kit: BackupKit, backup: TenantBackup) -> Manifes
             "formerManagementIds: the platform team has to name it there",
             retry_after=60.0,
         )
-    if (other := _other_of(kit, backup, path)) is not None:
+    if (other := _other_of(world, kit, backup, path)) is not None:
         told = f"spec.source.stored: TenantBackup {other!r} is of this very backup: use that one, or delete it first"
         raise Waiting(ConditionType.READY, Reason.IN_USE, told, retry_after=15.0)
     try:
@@ -83,11 +83,12 @@ async def whole_manifest(opened: OpenStore, path: str, sizes: Mapping[str, int] 
     return manifest
 
 
-def _other_of(kit: BackupKit, backup: TenantBackup, path: str) -> str | None:
+def _other_of(world: World, kit: BackupKit, backup: TenantBackup, path: str) -> str | None:
     """The TenantBackup that the same backup is Completed under."""
     own, run = Ref(TENANT_BACKUPS, backup.metadata.namespace, backup.name), run_of(backup)
     for each in kit.shelf.of(backup.tenant):
-        if each.ref != own and each.run == run and each.store == backup.spec.store and each.good and each.path == path:
+        same = each.run == run and each.store == backup.spec.store and each.path == path
+        if each.ref != own and same and each.good and world.live.get(each.ref) is not None:
             return each.ref.name
     return None
 
