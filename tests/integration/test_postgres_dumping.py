@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, suppress
 from dataclasses import replace
@@ -12,7 +14,7 @@ import psutil
 import pytest
 from tests.controlplane.postgres_access import PostgresAccess
 from tests.controlplane.postgres_binaries import path_with_programs
-from tests.integration.postgres_tenants import SERVERS, open_world, own_server, run
+from tests.integration.postgres_tenants import SERVERS, eventually, open_world, own_server, run
 from tests.integration.test_postgres_copying import FILLED, Side
 
 from tenantry.adapters.postgres import dumping
@@ -128,6 +130,21 @@ async def test_what_databases_take_and_since_when_a_server_is_up_can_be_asked_wi
     assert after.up_since == before.up_since
     with pytest.raises(DatabaseError, match="is not there"):
         await loader.size(side.server, replace(wanted, database="gone"))
+
+
+@on_both
+async def test_a_server_that_has_crashed_is_not_the_one_that_it_was_before(side: Side) -> None:
+    loader = PostgresLoader()
+    before = await loader.use_of(side.server)
+    async with side.world.superuser() as session:
+        os.kill(session.info.backend_pid, signal.SIGKILL)  # all others' sessions end with it
+
+    async def crashed() -> bool:
+        with suppress(DatabaseError):
+            return (await loader.use_of(side.server)).up_since > before.up_since
+        return False
+
+    await eventually(crashed, "it is seen to have crashed")
 
 
 @on_both

@@ -25,6 +25,7 @@ from tenantry.desired.manifest import (
 
 KEY = "k" * 32
 UIDS = st.uuids().map(str)
+EPOCHS = st.integers(1, 9)
 TIMES = st.datetimes().map(lambda moment: moment.strftime("%Y-%m-%dT%H:%M:%SZ").rjust(20, "0"))
 
 
@@ -34,7 +35,7 @@ def manifests(draw: st.DrawFn) -> Manifest:
     digest = st.binary(min_size=32, max_size=32).map(bytes.hex)
     return Manifest(
         identity=TenantIdentity(
-            draw(labels(20)), draw(labels()), draw(UIDS), draw(labels(40)), draw(st.integers(1, 9))
+            draw(labels(20)), draw(labels()), draw(UIDS), draw(labels(40)), draw(st.integers(1, 9)), draw(EPOCHS)
         ),
         run=run_id(draw(TIMES), draw(UIDS)),
         backup=draw(labels()),
@@ -53,6 +54,14 @@ def manifests(draw: st.DrawFn) -> Manifest:
 @given(manifests(), st.text(min_size=32, max_size=40, alphabet=st.characters(codec="utf-8")))
 def test_what_was_encoded_is_decoded_at_its_path_with_its_key(manifest: Manifest, key: str) -> None:
     assert decode(encode(manifest, key), manifest.path, key) == manifest
+
+
+@calmly
+@given(manifests(), EPOCHS)
+def test_a_backup_is_the_tenants_whichever_of_its_databases_it_was_made_of(manifest: Manifest, epoch: int) -> None:
+    moved = replace(manifest, identity=replace(manifest.identity, epoch=epoch))
+    assert moved == manifest
+    assert decode(encode(moved, KEY), manifest.path, KEY) == moved
 
 
 @calmly

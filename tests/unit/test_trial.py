@@ -236,14 +236,17 @@ async def test_a_trial_whose_backup_goes_is_broken_off_and_what_it_found_forgott
         raise AssertionError("it waits for ever")
 
     trials, backup = Trials(), Ref(TENANT_BACKUPS, "shop", "first")
-    trials.begin("fra", Trial(backup, ACME, "s", "tenantry_verify_x", asyncio.create_task(work())))
-    trials.found(backup, Finding(Verdict.PASSED, "", NOW, 1.0))
+    trials.begin("fra", Trial(backup, "u", ACME, "s", "tenantry_verify_x", asyncio.create_task(work())))
+    trials.found(backup, "u", Finding(Verdict.PASSED, "", NOW, 1.0))
+    assert trials.finding(backup, "u") is not None
+    assert trials.finding(backup, "of a namesake") is None
+    assert trials.databases() == {"tenantry_verify_x"}
     await asyncio.sleep(0)
     assert trials.of(backup)
     assert trials.take_ended() == []
     await trials.stop(backup)
     assert ended == ["cleaned up"]
-    assert (trials.count, trials.finding(backup), trials.of(backup)) == (0, None, False)
+    assert (trials.count, trials.finding(backup, "u"), trials.of(backup)) == (0, None, False)
 
 
 def test_an_obstacle_is_news_once_and_again_when_it_is_gone() -> None:

@@ -6,7 +6,7 @@ import hashlib
 import hmac
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from tenantry.api.identity import TenantIdentity
@@ -81,6 +81,10 @@ class Manifest:
     tenant_spec: dict[str, Any] | None
     slot: str = ""
     database_size: int = 0
+
+    def __post_init__(self) -> None:
+        # A backup is the tenant's, whatever database it lived in then: the epoch is no part of it, nor of its path.
+        object.__setattr__(self, "identity", replace(self.identity, epoch=1))
 
     @property
     def path(self) -> str:

@@ -214,7 +214,7 @@ class ServerUse:
 
     Attributes:
         used: In bytes, by all its databases together.
-        up_since: When it was started, with its zone.
+        up_since: When it was started, or has crashed last, with its zone; or later.
     """
 
     used: int

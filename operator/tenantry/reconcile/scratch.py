@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Final
@@ -86,14 +86,14 @@ async def drop(kit: BackupKit, server: Server, wanted: WantedDatabase) -> None:
     await drop_database(server, wanted)
 
 
-async def sweep(kit: BackupKit, server: Server, management_id: str) -> None:
-    """Drop what dead processes have left on a server: all there is, so nothing of this process's must be under way.
+async def sweep(kit: BackupKit, server: Server, management_id: str, in_use: Collection[str]) -> None:
+    """Drop what dead processes have left on a server: all there is, but for the databases that this one works on.
 
     Raises:
         DatabaseError: the server does not answer, or something is in the way.
     """
     for claim in await server.admin.claims(management_id):
-        if not is_scratch(claim):
+        if not is_scratch(claim) or claim.database in in_use:
             continue
         logger.info("%s is what an operator has left that has died: it is dropped", claim.database)
         left = WantedDatabase(claim.database, claim.management_id, claim.tenant_hash, claim.record, CONNECTIONS)

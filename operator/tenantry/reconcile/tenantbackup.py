@@ -60,12 +60,9 @@ class TenantBackupReconciler:
         """One pass over one TenantBackup."""
         body = self._world.live.get(key)
         if body is None:
-            self._kit.shelf.forget(key)
             await self._runs.stop(key)
             await self._world.trials.stop(key)
-            self._recovering.pop(key, None)
-            self._clearing.forget(key)
-            self._owing.discard(key)
+            self._forget(key)
             return Result()
         backup = TenantBackup.read(body)
         self._kit.note(backup)
@@ -214,8 +211,15 @@ class TenantBackupReconciler:
         if not await self._forget_dump(backup) and was_at_work and self._clearing.is_patient(key):
             return Result(requeue_after=RECOVERY_RETRY)
         await set_finalizer(self._world, key, backup.metadata, BACKUP_FINALIZER, present=False)
-        self._recovering.pop(key, None)
+        self._forget(key)  # nobody tells us of the end of what we have let go of ourselves
+        self._world.wake.wake(backup.tenant)  # it tells of its newest one
         return Result()
+
+    def _forget(self, key: Ref) -> None:
+        self._kit.shelf.forget(key)
+        self._clearing.forget(key)
+        self._recovering.pop(key, None)
+        self._owing.discard(key)
 
     # --- what it is about -----------------------------------------------------------------------------------------
     def _job(self, backup: TenantBackup) -> Job:
@@ -341,18 +345,18 @@ class TenantBackupReconciler:
 
     async def _tell_of_trial(self, key: Ref, backup: TenantBackup) -> None:
         """What a restore on trial has found out, or why there was none yet though one was asked for."""
-        trials, phase = self._world.trials, BackupPhase.COMPLETED
+        trials, phase, uid = self._world.trials, BackupPhase.COMPLETED, backup.metadata.uid
         if backup.status.phase != phase or is_disproven(backup):
-            trials.told(key)
+            trials.told(key, uid)
             return
-        finding = trials.finding(key)
+        finding = trials.finding(key, uid)
         if finding is None:
             if waiting := waits_for_trial(backup, trials.obstacle(backup.tenant)):
                 await self._tell(key, backup, phase, waiting)
             return
         outcome, verification = of_trial(backup, finding)
         await self._tell(key, backup, phase, outcome, verification=verification)
-        trials.told(key)
+        trials.told(key, uid)
         about = self._world.live.get(key)
         if about is not None:
             good = verification.result == "Passed"

@@ -15,6 +15,7 @@ from tenantry.ports.postgres import DatabaseError, ProgramFailedError, WantedDat
 from tenantry.ports.servers import Server
 from tenantry.ports.world import Clock
 from tenantry.reconcile.backing_up import read_manifest
+from tenantry.reconcile.database import DROPPING, is_own
 from tenantry.reconcile.filling import ContentChangedError, differing_rows, fill, read_whole
 from tenantry.reconcile.openstores import BackupKit, OpenStore, probe_key
 from tenantry.reconcile.scratch import Scratch, made
@@ -27,7 +28,11 @@ LONGEST_SECONDS: Final = 6 * 3600.0
 LOOK_SECONDS: Final = 15.0
 ATTEMPTS: Final = 2
 """A backup is only said to be bad when it could not be restored so many times in a row."""
-NO_SPACE: Final = "No space left"
+SERVERS_OWN: Final = (
+    *("No space left", "could not extend file", "could not write", "out of memory", "out of shared memory"),
+    *("connection to server", "server closed the connection", "terminating connection", "canceling statement"),
+)
+"""In a program's error: what a server says that is full, or has ended the session, whatever is restored there."""
 
 
 class BadBackupError(Exception):
@@ -114,7 +119,7 @@ class TrialWork:
             try:
                 return await self._restore(manifest)
             except ProgramFailedError as error:
-                if not await self._has_held(before) or NO_SPACE in error.message:
+                if is_servers_own(error.message) or not await self._has_held(before):
                     raise
                 if not left:
                     raise BadBackupError(f"it can't be restored: {error.message}") from error
@@ -180,10 +185,21 @@ class TrialWork:
                 await guarded(filling, lambda: self._check_growth(manifest))
             except ContentChangedError as error:
                 raise BadBackupError(error.message) from error
+            except ProgramFailedError as error:
+                if not await self._is_ours(wanted):
+                    told = "its scratch database was dropped meanwhile, as another operator does that begins"
+                    raise NotPossibleError(told) from error
+                raise
             found = await self._kit.dumper.count(job.server, wanted)
         if differs := differing_rows(manifest, found):
             raise BadBackupError(differs)
         return f"{sum(found.values())} rows of {len(found)} tables, as many as were backed up"
+
+    async def _is_ours(self, wanted: WantedDatabase) -> bool:
+        """Whether nobody has begun to drop the scratch database, in which nothing can be restored then."""
+        state = await self._job.server.admin.inspect(wanted)
+        claim = state.claim
+        return state.exists and claim is not None and is_own(claim, wanted) and claim.state != DROPPING
 
     async def _check_growth(self, manifest: Manifest) -> None:
         """What is in an archive is the tenant's code: it may fill a server on purpose."""
@@ -192,12 +208,17 @@ class TrialWork:
             raise NotPossibleError(f"while it was restored it took more than {readable(most)}: it was broken off")
 
     async def _has_held(self, before: ServerUse) -> bool:
-        """Whether the server is the same as before the restore: it has not been restarted, and has not been filled."""
+        """Whether the server is the same as before the restore: it did not restart or crash, and is not full."""
         try:
             now = await self._kit.loader.use_of(self._job.server)
         except DatabaseError:
             return False
         return now.up_since == before.up_since and now.used < (self._job.capacity or 0)
+
+
+def is_servers_own(said: str) -> bool:
+    """Whether a program's error is one of the server's, which says nothing about what was to be restored."""
+    return any(words in said for words in SERVERS_OWN)
 
 
 def extensions_of(manifest: Manifest) -> tuple[str, ...]:

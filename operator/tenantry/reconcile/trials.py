@@ -43,12 +43,14 @@ class Trial:
 
     Attributes:
         backup: The TenantBackup.
+        uid: Its UID: another one may get its name.
         tenant: Whose it is.
         store: The BackupStore that it is in.
         database: That it is restored into.
     """
 
     backup: Ref
+    uid: str
     tenant: Ref
     store: str
     database: str
@@ -60,7 +62,7 @@ class Trials:
 
     def __init__(self) -> None:
         self._by_server: dict[str, Trial] = {}
-        self._findings: dict[Ref, Finding] = {}
+        self._findings: dict[tuple[Ref, str], Finding] = {}
         self._obstacles: dict[Ref, str] = {}
 
     # --- under way ------------------------------------------------------------------------------------------------
@@ -77,6 +79,10 @@ class Trials:
         """Whether a backup is just being read for one."""
         return any(trial.backup == backup for trial in self._by_server.values())
 
+    def databases(self) -> set[str]:
+        """The scratch databases that are in use."""
+        return {trial.database for trial in self._by_server.values()}
+
     def begin(self, server: str, trial: Trial) -> None:
         """Note one that has begun; there must be none on that server."""
         self._by_server[server] = trial
@@ -90,7 +96,7 @@ class Trials:
 
     async def stop(self, backup: Ref) -> None:
         """The backup goes: break its trial off, wait until nothing of it is left, and forget what was found."""
-        self._findings.pop(backup, None)
+        self._findings = {key: finding for key, finding in self._findings.items() if key[0] != backup}
         for server, trial in list(self._by_server.items()):
             if trial.backup == backup:
                 await self.stop_on(server)
@@ -110,17 +116,17 @@ class Trials:
         await asyncio.gather(*(self.stop_on(server) for server in list(self._by_server)))
 
     # --- found out ------------------------------------------------------------------------------------------------
-    def found(self, backup: Ref, finding: Finding) -> None:
+    def found(self, backup: Ref, uid: str, finding: Finding) -> None:
         """What is to be told of a backup."""
-        self._findings[backup] = finding
+        self._findings[backup, uid] = finding
 
-    def finding(self, backup: Ref) -> Finding | None:
+    def finding(self, backup: Ref, uid: str) -> Finding | None:
         """What is to be told of a backup, and was not yet."""
-        return self._findings.get(backup)
+        return self._findings.get((backup, uid))
 
-    def told(self, backup: Ref) -> None:
+    def told(self, backup: Ref, uid: str) -> None:
         """It was."""
-        self._findings.pop(backup, None)
+        self._findings.pop((backup, uid), None)
 
     def hinder(self, tenant: Ref, why: str) -> bool:
         """Note why a tenant's backup can't be restored on trial now (empty: it can); whether that is news."""
@@ -130,6 +136,10 @@ class Trials:
         else:
             self._obstacles.pop(tenant, None)
         return former != why
+
+    def hindered(self) -> list[Ref]:
+        """The tenants for whom something stands in the way."""
+        return list(self._obstacles)
 
     def obstacle(self, tenant: Ref) -> str:
         """Why a tenant's backup can't be restored on trial now; empty where nothing is known to stand in the way."""

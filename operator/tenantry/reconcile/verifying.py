@@ -97,18 +97,23 @@ class Verifying:
     def _hear(self) -> None:
         world = self._world
         for server, trial in world.trials.take_ended():
-            if trial.task.cancelled():
-                continue
+            self._sweep_at.pop(server, None)  # it may have left something, which goes before the next one begins
+            if trial.task.cancelled() or not self._is_there(trial.backup, trial.uid):
+                continue  # what goes is not told of: what is in the store may have gone before it
             finding = trial.task.result()
             logger.info("trial of %s on %s: %s, %s", trial.backup.name, server, finding.verdict, finding.message)
             self._kit.observer.verification_ended(trial.store, finding.verdict.value, finding.seconds)
-            self._sweep_at.pop(server, None)  # it may have left something, which goes before the next one begins
             if finding.verdict == Verdict.NOT_POSSIBLE:
                 self._put_off(trial.backup, trial.tenant, finding.message, f"on {server}: {finding.detail}")
                 continue
             self._pauses.pop(trial.backup, None)
-            world.trials.found(trial.backup, finding)
+            world.trials.found(trial.backup, trial.uid, finding)
             world.wake.wake(trial.backup)
+
+    def _is_there(self, backup: Ref, uid: str) -> bool:
+        """Whether it is the one that it was, and is not being deleted."""
+        body = self._world.live.get(backup)
+        return body is not None and body["metadata"]["uid"] == uid and "deletionTimestamp" not in body["metadata"]
 
     def _put_off(self, backup: Ref, tenant: Ref, why: str, detail: str) -> None:
         former = self._pauses.get(backup)
@@ -137,6 +142,9 @@ class Verifying:
             self._pauses.clear()
         for backup in [backup for backup in self._pauses if world.live.get(backup) is None]:
             world.trials.hinder(self._pauses.pop(backup).tenant, "")
+        for tenant in world.trials.hindered():
+            if not self._kit.shelf.of(tenant):
+                world.trials.hinder(tenant, "")
 
     def _is_up(self, resource: Resource, name: str) -> bool:
         if resource == BACKUP_STORES:
@@ -162,7 +170,7 @@ class Verifying:
         world = self._world
         try:
             async with asyncio.timeout(SWEEP_PATIENCE):
-                await sweep(self._kit, server, world.settings.management_id)
+                await sweep(self._kit, server, world.settings.management_id, world.trials.databases())
         except (DatabaseError, TimeoutError) as error:
             logger.warning("what trials have left on %s stays for now: %s", server.name, error)
             self._stuck[server.name] = str(error)
@@ -181,12 +189,12 @@ class Verifying:
         """One a tenant at most, of those that are not to be waited for."""
         now, seen = self._world.clock.now(), set[Ref]()
         terms: dict[str, Terms | None] = {}
-        for candidate in (*self._asked(terms), *self._scheduled(terms)):
-            tenant = candidate.shelved.tenant
-            paused = self._pauses.get(candidate.shelved.ref)
+        for candidate in (*self._asked(terms), *self._scheduled(terms, now)):
+            tenant, ref, uid = candidate.shelved.tenant, candidate.shelved.ref, candidate.shelved.uid
+            paused = self._pauses.get(ref)
             waits = candidate.due > now or (paused is not None and paused.until > self._world.clock.monotonic())
-            told = self._world.trials.finding(candidate.shelved.ref) is None
-            if tenant not in seen and not waits and told and not self._world.trials.of(candidate.shelved.ref):
+            waits = waits or tenant in seen or not self._is_there(ref, uid)
+            if not waits and self._world.trials.finding(ref, uid) is None and not self._world.trials.of(ref):
                 seen.add(tenant)
                 yield candidate
 
@@ -196,8 +204,7 @@ class Verifying:
             if of_store is not None and shelved.completed_at is not None:
                 yield Candidate(shelved, shelved.completed_at, of_store)
 
-    def _scheduled(self, terms: dict[str, Terms | None]) -> Iterator[Candidate]:
-        now = self._world.clock.now()
+    def _scheduled(self, terms: dict[str, Terms | None], now: datetime) -> Iterator[Candidate]:
         for scheduled in self._kit.schedules.all():
             own = self._kit.shelf.of(scheduled.tenant)
             newest, bad = newest_good(scheduled, own), disproven(own)
@@ -211,13 +218,16 @@ class Verifying:
                 yield Candidate(newest, now, of_store)
 
     def _terms(self, store: str, known: dict[str, Terms | None]) -> Terms | None:
+        """None where there is no such store, or its window is closed: what waits for that holds up nothing else."""
         if store not in known:
-            known[store] = terms_of(self._world, store)
+            terms, now = terms_of(self._world, store), self._world.clock.now()
+            closed = terms is not None and terms.window is not None and not terms.window.is_open(now)
+            known[store] = None if closed else terms
         return known[store]
 
     # --- beginning ------------------------------------------------------------------------------------------------
     def _begin(self, candidate: Candidate) -> bool:
-        """Begin a trial; False where it waits for another one, or for its window.
+        """Begin a trial; False where it waits for another one.
 
         Raises:
             NotPossibleError: something stands in the way.
@@ -225,8 +235,6 @@ class Verifying:
         world, kit, shelved, terms = self._world, self._kit, candidate.shelved, candidate.terms
         if terms.problem:
             raise NotPossibleError(terms.problem)
-        if terms.window is not None and not terms.window.is_open(world.clock.now()):
-            return False
         server, spec = self._server(shelved.tenant, terms)
         if world.trials.on_server(server.name) is not None or server.name not in self._sweep_at:
             return False
@@ -241,13 +249,12 @@ class Verifying:
             why = kit.opened.why_not(shelved.store)
             raise NotPossibleError(f"BackupStore {shelved.store!r} is not ready: {why}")
         path = self._path(shelved)
-        if path is None:
-            return False
         wanted = scratch_named(world.settings.management_id, world.token())
         discreet = terms.server is not None
         work = TrialWork(kit, world.clock, TrialJob(path, opened, server, capacity, wanted, world.token, discreet))
         task = asyncio.create_task(work.run(), name=f"trial {shelved.ref.namespace}/{shelved.ref.name}")
-        world.trials.begin(server.name, Trial(shelved.ref, shelved.tenant, shelved.store, wanted.database, task))
+        trial = Trial(shelved.ref, shelved.uid, shelved.tenant, shelved.store, wanted.database, task)
+        world.trials.begin(server.name, trial)
         return True
 
     def _server(self, tenant: Ref, terms: Terms) -> tuple[Server, DatabaseServer]:
@@ -270,13 +277,17 @@ class Verifying:
             raise NotPossibleError("the tenant's server is not the one that it was", name)
         return server, DatabaseServer.model_validate(body)
 
-    def _path(self, shelved: Shelved) -> str | None:
-        """Where the backup is, worked out anew; None where it is going, or is not what was seen of it."""
+    def _path(self, shelved: Shelved) -> str:
+        """Where the backup is, worked out anew.
+
+        Raises:
+            NotPossibleError: it may be anywhere.
+        """
         body = self._world.live.get(shelved.ref)
-        backup = TenantBackup.read(body) if body is not None else None
-        if backup is None or backup.metadata.uid != shelved.uid or backup.metadata.deletion_timestamp:
-            return None
-        return path_of(self._world, backup)
+        path = path_of(self._world, TenantBackup.read(body)) if body is not None else None
+        if path is None:
+            raise NotPossibleError("its status does not say truly where it is in its store")
+        return path
 
 
 def newest_good(scheduled: Scheduled, shelved: list[Shelved]) -> Shelved | None:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import secrets
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
 from tenantry.api.resources import EVENTS, Ref
-from tenantry.ports.kube import Kube, KubeError
+from tenantry.ports.kube import AlreadyExistsError, Kube, KubeError, NotFoundError, UnreachableError
 from tenantry.ports.world import Clock, Json
 
 logger = logging.getLogger(__name__)
@@ -22,6 +23,8 @@ REMEMBERED: Final = 2000
 SERIES_SECONDS: Final = 600.0
 """An event that comes again within this time is counted up in the old object (client-go: 6 min to finish a series)."""
 MAX_NOTE: Final = 1024
+WAITS: Final = (1.0, 2.0, 5.0, 10.0, 30.0)
+"""Seconds between tries where the API server does not answer; then the event is dropped, for others wait behind it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +44,10 @@ class _Series:
 class EventWriter:
     """Implements `tenantry.ports.world.Events`; `run` has to be running."""
 
-    def __init__(self, kube: Kube, clock: Clock, *, instance: str) -> None:
+    def __init__(self, kube: Kube, clock: Clock, *, instance: str, waits: Sequence[float] = WAITS) -> None:
+        """`instance` is who reports; `waits` are the seconds between tries."""
         self._kube = kube
+        self._waits = waits
         self._clock = clock
         self._instance = instance
         self._queue: asyncio.Queue[tuple[Json, bool, str, str]] = asyncio.Queue(QUEUE)
@@ -65,22 +70,41 @@ class EventWriter:
                 logger.warning("an event could not be written: %s", error.message)
 
     async def _write(self, about: Json, *, warning: bool, reason: str, note: str) -> None:
-        metadata = about["metadata"]
         now = self._clock.now()
-        sentence = _Sentence(metadata.get("uid", ""), reason, note)
+        sentence = _Sentence(about["metadata"].get("uid", ""), reason, note)
         series = self._series.get(sentence)
         if series is not None and self._clock.monotonic() - series.last < SERIES_SECONDS:
             series.count += 1
             series.last = self._clock.monotonic()
             patch = {"series": {"count": series.count, "lastObservedTime": _micro(now)}}
-            await self._kube.merge_patch(series.ref, patch)
-            return
+            try:
+                await self._insist(lambda: self._kube.merge_patch(series.ref, patch))
+            except NotFoundError:
+                del self._series[sentence]  # API servers keep events for an hour, people delete them
+            else:
+                return
         body = self._event(about, warning=warning, reason=reason, note=note, now=now)
-        await self._kube.create(body)
+        with contextlib.suppress(AlreadyExistsError):  # the answer to the first try was lost
+            await self._insist(lambda: self._kube.create(body))
         ref = Ref(EVENTS, body["metadata"]["namespace"], body["metadata"]["name"])
         self._series[sentence] = _Series(ref, 1, self._clock.monotonic())
         while len(self._series) > REMEMBERED:
             self._series.popitem(last=False)
+
+    async def _insist(self, write: Callable[[], Awaitable[object]]) -> None:
+        """Try again while there is no answer, or while the API server asks for patience; each write is safe to repeat.
+
+        Raises:
+            KubeError: it was refused, or there was no answer to the last try either.
+        """
+        for wait in self._waits:
+            try:
+                await write()
+            except UnreachableError as error:
+                await asyncio.sleep(max(wait, min(error.retry_after or 0.0, self._waits[-1])))
+            else:
+                return
+        await write()
 
     def _event(self, about: Json, *, warning: bool, reason: str, note: str, now: datetime) -> Json:
         metadata = about["metadata"]

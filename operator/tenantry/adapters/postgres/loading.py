@@ -20,9 +20,12 @@ from tenantry.ports.postgres import DatabaseError, WantedDatabase
 from tenantry.ports.servers import Server
 
 _USE: Final = """
-SELECT pg_tablespace_size(dattablespace), pg_postmaster_start_time() FROM pg_database WHERE datname = 'template0'
+SELECT pg_tablespace_size(dattablespace),
+       greatest(pg_postmaster_start_time(), (SELECT stats_reset FROM pg_stat_bgwriter))
+  FROM pg_database WHERE datname = 'template0'
 """
-"""Of the tablespace that databases are made in. It takes no right: the operator's own database is in it, too."""
+"""A crash is no start of the postmaster's, but its statistics begin anew with it. The size is that of the
+tablespace that databases are made in. It takes no right: the operator's own database is in it, too."""
 _SIZE: Final = "SELECT pg_database_size(oid) FROM pg_database WHERE datname = %s"
 
 
