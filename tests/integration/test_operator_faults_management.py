@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import re
 import subprocess
 import sys
@@ -27,6 +28,8 @@ from tests.scene.faulty import (
 from tests.scene.lab import plan_body, wait_until
 from tests.scene.operator import OperatorProcess
 from tests.scene.proxy_faults import Answer, Cut, Slow, Swallow
+
+from tenantry.runtime.operator import RELIST_SECONDS
 
 pytestmark = [
     pytest.mark.timeout(600),
@@ -165,6 +168,36 @@ def test_a_429_is_obeyed_for_as_long_as_its_retry_after_says(lab: FaultyLab, nam
         assert rule.hits == 2
         assert len(pauses) == 2
         assert all(3.9 <= pause < 60 for pause in pauses), pauses
+        lab.delete_tenants(name)
+
+
+def gone(name: str) -> Answer:
+    """As an API server says it of one object."""
+    status = {"kind": "Status", "apiVersion": "v1", "reason": "NotFound", "message": f"tenants {name!r} not found"}
+    return Answer(404, json.dumps({**status, "details": {"name": name, "kind": "tenants"}}))
+
+
+@pytest.mark.parametrize("times", [1, 2], ids=["first-visit", "all-of-it"])
+def test_a_tenant_that_is_said_to_be_gone_and_is_not_is_found_by_the_next_list(
+    lab: FaultyLab, name: str, times: int
+) -> None:
+    """Although nobody changes it after that."""
+    with lab.operator(*RESYNC):
+        with lab.management_proxy.fault(gone(name), rf"/tenants/{name}/status", method="PATCH", times=times) as rule:
+            lab.apply_tenants(name)
+            wait_until(lambda: rule.hits > 0, SOON, "it was said")
+        lab.wait_ready(name)
+        lab.delete_tenants(name)
+
+
+def test_a_status_whose_kind_is_not_served_yet_is_written_soon(lab: FaultyLab, name: str) -> None:
+    """As while the kind is installed again: long before the next list of all."""
+    not_served = Answer(404, "404 page not found", "text/plain")
+    with lab.operator():
+        with lab.management_proxy.fault(not_served, rf"/tenants/{name}/status", method="PATCH", times=2) as rule:
+            lab.apply_tenants(name)
+            lab.wait_ready(name, seconds=RELIST_SECONDS / 2)
+        assert rule.hits == 2
         lab.delete_tenants(name)
 
 

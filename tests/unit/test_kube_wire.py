@@ -25,6 +25,7 @@ from tenantry.ports.kube import (
     ForbiddenError,
     InvalidError,
     KubeError,
+    NoSuchKindError,
     NotFoundError,
     UnauthorizedError,
     UnreachableError,
@@ -91,9 +92,15 @@ def status(code: int, reason: str = "", message: str = "words", **details: Any) 
     ],
 )
 def test_each_status_has_its_error(code: int, reason: str, kind: type[KubeError]) -> None:
-    error = error_of_answer(code, status(code, reason))
+    error = error_of_answer(code, status(code, reason, name="a"))
     assert type(error) is kind
     assert (error.status, error.reason, error.message) == (code, reason, "words")
+
+
+def test_a_404_that_names_no_object_is_about_the_kind() -> None:
+    error = error_of_answer(404, status(404, "NotFound"))
+    assert type(error) is NoSuchKindError
+    assert (error.status, error.reason, error.message) == (404, "NotFound", "words")
 
 
 def test_a_field_that_server_side_apply_does_not_know_is_the_objects_fault_in_spite_of_the_500() -> None:
@@ -111,7 +118,7 @@ def test_a_redirect_is_not_followed_and_said(code: int) -> None:
 @pytest.mark.parametrize(
     ("code", "body", "kind", "words"),
     [
-        (404, b"404 page not found\n", NotFoundError, "no such kind"),
+        (404, b"404 page not found\n", NoSuchKindError, "no such kind"),
         (404, b"<html>nginx</html>", UnreachableError, "HTML"),
         (404, b'{"error": "x"}', UnreachableError, "not a Kubernetes Status"),
         (403, b"denied by proxy", UnreachableError, "not JSON"),

@@ -74,7 +74,7 @@ class Store:
     """One object on an API server and in the cache."""
 
     def __init__(self, status: Json | None) -> None:
-        self.body: Json | None = {"metadata": {"name": "eu-1"}, "status": status}
+        self.body: Json | None = {"metadata": {"name": "eu-1", "uid": "u1"}, "status": status}
         self.patches: list[Json] = []
         self.gone = False
 

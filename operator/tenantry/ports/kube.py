@@ -32,6 +32,10 @@ class NotFoundError(KubeError):
     """404."""
 
 
+class NoSuchKindError(NotFoundError):
+    """404 that names no object: the kind is not served (yet), which says nothing of the object."""
+
+
 class AlreadyExistsError(KubeError):
     """409 with reason AlreadyExists."""
 

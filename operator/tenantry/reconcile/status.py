@@ -10,7 +10,7 @@ from pydantic import BaseModel
 from tenantry.api.conditions import Condition, ConditionType
 from tenantry.api.resources import Ref
 from tenantry.decide.conditions import Outcome, condition_of
-from tenantry.ports.kube import Kube, LiveObjects, NotFoundError
+from tenantry.ports.kube import Kube, LiveObjects, NoSuchKindError, NotFoundError
 from tenantry.ports.world import Json
 
 
@@ -18,6 +18,9 @@ async def write_status(kube: Kube, live: LiveObjects, ref: Ref, status: BaseMode
     """Make the status of a custom resource what the model says; whether anything had to be written.
 
     The comparison is with the newest state seen, so a steady state writes nothing. An object that is gone is no error.
+
+    Raises:
+        KubeError: it could not be written; also where its kind is not served, as while that is installed again.
     """
     body = live.get(ref)
     if body is None:
@@ -28,6 +31,8 @@ async def write_status(kube: Kube, live: LiveObjects, ref: Ref, status: BaseMode
         return False
     try:
         answer = await kube.merge_patch(ref, {"status": patch}, subresource="status")
+    except NoSuchKindError:
+        raise
     except NotFoundError:
         live.forget(ref, uid=body["metadata"]["uid"])  # not one of the same name that has come meanwhile
         return False

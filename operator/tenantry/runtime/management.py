@@ -133,6 +133,8 @@ class ManagementCache:
     def forget(self, ref: Ref, *, uid: str = "") -> None:
         """See `LiveObjects`."""
         self._cache_of(ref).forget(ref, uid=uid)
+        if self.get(ref) is None:
+            self._essences.pop(ref, None)  # should it be there all the same, it is as good as new
 
     def writing(self, ref: Ref) -> AbstractContextManager[None]:
         """See `LiveObjects`."""

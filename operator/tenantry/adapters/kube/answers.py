@@ -21,6 +21,7 @@ from tenantry.ports.kube import (
     ForbiddenError,
     InvalidError,
     KubeError,
+    NoSuchKindError,
     NotFoundError,
     UnauthorizedError,
     UnreachableError,
@@ -76,7 +77,12 @@ def error_of_answer(status: int, body: bytes, retry_after: str | None = None) ->
     if answer.get("kind") != "Status":
         return _error_of_foreign(status, body, "JSON that is not a Kubernetes Status", retry_after)
     details = answer.get("details")
-    seconds = details.get("retryAfterSeconds") if isinstance(details, dict) else None
+    details = details if isinstance(details, dict) else {}
+    seconds = details.get("retryAfterSeconds")
+    if status == 404 and not details.get("name"):
+        return NoSuchKindError(
+            str(answer.get("message") or _phrase(status)), status=status, reason=str(answer.get("reason") or "")
+        )
     return error_of_status(
         status,
         str(answer.get("reason") or ""),
@@ -101,7 +107,7 @@ def _error_of_foreign(status: int, body: bytes, what: str, retry_after: str | No
     if status == 401 and not what.startswith("HTML"):
         return UnauthorizedError("the server does not accept the credentials", status=status)
     if status == 404 and body.strip() == b"404 page not found":  # how an API server says that it has no such group
-        return NotFoundError("the server has no such kind of object", status=status)
+        return NoSuchKindError("the server has no such kind of object", status=status)
     message = f"the server answered {status} {_phrase(status)}".rstrip()
     if 400 <= status < 500 and status != 429:
         message += f" with {what}: it is not a Kubernetes API server"
