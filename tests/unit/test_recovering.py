@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import reduce
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from hypothesis import given
@@ -13,14 +14,18 @@ from hypothesis import strategies as st
 from tests.unit.strategies import calmly, labels
 
 from tenantry.api.identity import TenantIdentity
-from tenantry.api.names import ANNOTATION_BACKUP_NOW, ANNOTATION_SLOT, LABEL_SCHEDULED
+from tenantry.api.names import ANNOTATION_ADOPT_WORKSPACE, ANNOTATION_BACKUP_NOW, ANNOTATION_SLOT, LABEL_SCHEDULED
+from tenantry.api.resources import Ref
 from tenantry.api.tenant import Tenant
 from tenantry.api.tenantbackup import TenantBackup
 from tenantry.decide.backupnow import MOST_CHARACTERS, backup_name, left_alone, request_of
 from tenantry.decide.deletion import time_text
+from tenantry.decide.halt import Halt
 from tenantry.decide.recovering import SHOWN, Found, with_newest
 from tenantry.desired.manifest import backup_path, place_of, run_id
 from tenantry.reconcile.storesync import tenant_backup
+from tenantry.reconcile.workspace import find_workspace, workspaces_by_uid
+from tenantry.reconcile.world import World
 
 NOW = datetime(2026, 5, 1, tzinfo=UTC)
 WORKSPACE_UID = "6f1c1b5e-0d5e-4d0c-9a3b-0123456789ab"
@@ -162,3 +167,41 @@ def test_a_tenant_that_is_left_alone_says_why_it_is_not_backed_up_and_keeps_what
 )
 def test_what_is_known_stays_where_there_is_nothing_new_to_say(asked: Tenant) -> None:
     assert left_alone(asked) == asked.status.backup
+
+
+# --- whose workspace is whose -------------------------------------------------------------------------------------
+class Namespaces:
+    """A world with nothing but namespaces, as far as they are looked at."""
+
+    def __init__(self, bodies: list[dict[str, Any]]) -> None:
+        self.live = self
+        self._bodies = bodies
+
+    def all(self, _resource: object) -> list[dict[str, Any]]:
+        return self._bodies
+
+    def get(self, ref: Ref) -> dict[str, Any] | None:
+        return next((body for body in self._bodies if body["metadata"]["name"] == ref.name), None)
+
+
+UID = st.sampled_from(["u0", "u1", "u2", "u3", "gone"])
+
+
+@calmly
+@given(st.lists(st.tuples(st.none() | UID, st.booleans()), max_size=4))
+def test_all_workspaces_at_once_are_mapped_as_each_by_itself(drawn: list[tuple[str | None, bool]]) -> None:
+    bodies: list[dict[str, Any]] = []
+    for number, (taken_over, going) in enumerate(drawn):
+        metadata: dict[str, Any] = {"name": f"n{number}", "uid": f"u{number}", "labels": {}}
+        metadata |= {"annotations": {ANNOTATION_ADOPT_WORKSPACE: taken_over}} if taken_over else {}
+        metadata |= {"deletionTimestamp": "now"} if going else {}
+        bodies.append({"metadata": metadata})
+    world = cast("World", Namespaces(bodies))
+    expected = []
+    for body in bodies:
+        if "deletionTimestamp" not in body["metadata"]:
+            with suppress(Halt):
+                expected.append(find_workspace(world, body["metadata"]["name"]))
+    mapped = workspaces_by_uid(world)
+    assert sorted(mapped.values(), key=lambda each: each.name) == expected
+    assert all(uid == each.uid for uid, each in mapped.items())
