@@ -128,7 +128,7 @@ def test_where_no_backup_can_be_made_the_tenant_says_why_and_it_is_made_up_for_w
     lab: BackupLab,
 ) -> None:
     lab.tenant("asleep")
-    lab.lab.apply(tenant_body("bare", WORKSPACE, plan=KEPT))
+    lab.lab.apply(tenant_body("bare", WORKSPACE, plan=KEPT, database={"mode": "None"}))
     lab.ready("bare")
     ask(lab, "bare", "v")
     told(lab, "bare", "v", "mode None")

@@ -5,7 +5,6 @@ from __future__ import annotations
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from functools import reduce
 from typing import Any, cast
 
 import pytest
@@ -42,7 +41,9 @@ def found(minutes: int, **more: Any) -> Found:
 @calmly
 @given(st.lists(st.integers(0, 10_000), unique=True, max_size=30).flatmap(st.permutations))
 def test_the_newest_few_are_the_same_in_whatever_order_they_are_found(minutes: list[int]) -> None:
-    newest = reduce(with_newest, map(found, minutes), ())
+    newest: tuple[Found, ...] = ()
+    for each in minutes:
+        newest = with_newest(newest, found(each))
     assert newest == tuple(map(found, sorted(minutes, reverse=True)[:SHOWN]))
 
 

@@ -16,6 +16,7 @@ from tenantry.api.base import (
     Column,
     Duration,
     Kind,
+    Label,
     Model,
     ObjectMeta,
     ObjectName,
@@ -26,13 +27,11 @@ from tenantry.api.base import (
     rules,
 )
 from tenantry.api.conditions import Condition
-from tenantry.api.identity import MANAGEMENT_ID_PATTERN
 from tenantry.api.resources import BACKUP_STORES
 
 URL_PATTERN: Final = r"^((s3|gs|az)://[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9._/-]*)?|file:///[A-Za-z0-9._/-]+)$"
 RECIPIENT_PATTERN: Final = r"^age1[ac-hj-np-z02-9]{58}$"
 
-FormerId = Annotated[str, Field(min_length=1, max_length=63, pattern=MANAGEMENT_ID_PATTERN)]
 Recipient = Annotated[str, Field(min_length=62, max_length=62, pattern=RECIPIENT_PATTERN)]
 
 
@@ -149,7 +148,7 @@ class BackupStoreSpec(Model):
     verification: StoreVerification = Field(
         StoreVerification(), description="Backups are restored on trial, row counts compared, and dropped again."
     )
-    former_management_ids: Annotated[list[FormerId], Field(max_length=8)] | None = Field(
+    former_management_ids: Annotated[list[Label], Field(max_length=8)] | None = Field(
         None,
         description="Of installations that wrote to this store with the same signing key, and are gone: their backups "
         "are taken up, too, by the workspaces that they are of.",

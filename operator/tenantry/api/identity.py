@@ -11,8 +11,7 @@ HASH_LENGTH = 8
 SHORT_HASH_LENGTH = 6
 MAX_NAMESPACE_STEM = 56
 """56 characters, a dash and 6 of the hash: a namespace name has at most 63 (RFC 1123 label)."""
-MANAGEMENT_ID_PATTERN = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"
-MANAGEMENT_ID = re.compile(MANAGEMENT_ID_PATTERN)
+MANAGEMENT_ID = re.compile(r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")
 
 
 def base32_digest(*parts: str, length: int = HASH_LENGTH) -> str:

@@ -22,7 +22,6 @@ from tenantry.api.base import (
     rules,
 )
 from tenantry.api.conditions import Condition
-from tenantry.api.identity import MANAGEMENT_ID_PATTERN
 from tenantry.api.resources import TENANT_BACKUPS, TENANTS, Ref
 
 RUN_PATTERN: Final = r"^[0-9]{8}t[0-9]{6}z-[0-9a-f]{8}$"
@@ -64,7 +63,7 @@ class StoredBackup(Model):
     workspace: Label | None = Field(
         None, description="What the workspace was called then; without it, as it is called now."
     )
-    management_id: Annotated[str, Field(max_length=63, pattern=MANAGEMENT_ID_PATTERN)] | None = Field(
+    management_id: Label | None = Field(
         None, description="Of the installation that made it: one of the BackupStore's formerManagementIds."
     )
 
