@@ -60,8 +60,7 @@ def where(workbench: Workbench) -> Whereabouts:
 
 def stored(workbench: Workbench, name: str, kept: Kept, run: str, **more: Any) -> Json:
     body = backup(workbench, name, kept.name)
-    spec: Json = {key: more.pop(key) for key in ("deletionPolicy",) if key in more}
-    body["spec"] |= {"source": {"tenant": {"name": "acme"}, "stored": {"run": run, **more}}, **spec}
+    body["spec"] |= {"source": {"tenant": {"name": "acme"}, "stored": {"run": run, **more}}}
     return body
 
 
@@ -129,7 +128,7 @@ def test_what_is_not_there_or_not_believed_fails_with_the_reason_and_its_deletio
         foreign: "its signature is not one of this store's key",
     }
     for run in expected:
-        workbench.apply(stored(workbench, f"b-{run}", kept, run, deletionPolicy="Delete"))
+        workbench.apply(stored(workbench, f"b-{run}", kept, run))
     for run, why in expected.items():
         assert why in condition(ended(workbench, f"b-{run}", "Failed", "NotInStore"))["message"]
     workbench.kubectl("delete", "tnb", "--all", "--timeout=90s")
@@ -167,9 +166,6 @@ def test_a_namesake_workspace_gets_nothing_whatever_its_admin_writes(
     assert counts(told) == (1, 0, 1, 0, 0, 0)
     assert set(backups(workbench, other)) == {"plain", "former"}
     assert set(backups(workbench)) == {f"acme-{run}"}
-    workbench.management.patch(
-        Ref(TENANT_BACKUPS, other, "former").path, {"spec": {"deletionPolicy": "Delete"}}, dry=False
-    )
     workbench.management.delete(Ref(TENANT_BACKUPS, other, "former").path, dry=False)
     wait_for(lambda: not of("former").get("spec"), "it is gone", PATIENCE)
     assert len(asyncio.run(kept.keys())) == 4

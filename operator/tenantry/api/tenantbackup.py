@@ -83,6 +83,11 @@ class TenantBackupSpec(Model):
     model_config = ConfigDict(
         json_schema_extra=rules(
             Rule("self == oldSelf", "a backup can't be changed: make another TenantBackup"),
+            Rule(
+                "!has(self.source.stored) || self.deletionPolicy == 'Retain'",
+                "what was found in a store stays there: with source.stored it must be Retain",
+                ".deletionPolicy",
+            ),
         )
     )
 
