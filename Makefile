@@ -62,6 +62,15 @@ crash: clusters ## SIGKILL before and after every single write; hours, one line 
 model: clusters ## EXAMPLES=20 random lives of tenants on real servers, against a model of how they must end
 	@$(RUN) tests.model --examples $(EXAMPLES) $(ARGS)
 
+.PHONY: image
+image: ## The operator's image, by podman, docker or buildah; IMAGE=name BASE=image FORMER_BASE=image
+	@tools/image.sh
+
+.PHONY: image-check
+image-check: clusters ## Build the image with buildah and run it: a tenant, a backup, a restore; as root
+	@tools/postgres.sh
+	@tools/image_check.sh
+
 .PHONY: fast
 fast: venv ## Unit tests only: no server, no network
 	@$(RUN) pytest -n $(WORKERS) tests/unit $(ARGS)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from tests.crash.backups import BACKUP, RESTORE
 from tests.crash.departures import (
     MOVE,
     OWN_CREATE,
@@ -28,7 +27,6 @@ from tests.crash.operations import (
     UNDELETE,
     UPDATE,
     USE,
-    Operation,
 )
 from tests.crash.report import line_of
 
@@ -62,15 +60,3 @@ def test_a_tenants_life_with_a_kill_amid_the_writes_of_each_operation_ends_as_wi
         assert not verdict.difference, line_of(operation.name, verdict)
         kills += verdict.reached
     assert kills >= len(life) * 2 // 3  # a write in the middle may be one that is not made each time
-
-
-@pytest.mark.timeout(600)
-@pytest.mark.parametrize(("operation", "mode"), [(BACKUP, Mode.AFTER), (RESTORE, Mode.BEFORE)])
-def test_a_backup_and_a_restore_with_a_kill_amid_their_writes_end_as_without_or_as_if_none_had_been_asked_for(
-    lane: Lane, operation: Operation, mode: Mode
-) -> None:
-    calm, killed = lane.prepare(operation, 2)
-    expected = lane.undisturbed(operation, calm, quiet=QUIET_SECONDS)
-    verdict = lane.disturbed(operation, killed, expected, expected.points[len(expected.points) // 2], mode)
-    assert not verdict.difference, line_of(operation.name, verdict)
-    assert verdict.reached

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import psutil
+import psycopg
 import pytest
 from tests.controlplane.object_stores import RCLONE
 from tests.integration.backup_lab import KEPT, LARGE, BackupLab, backup_lab, go_on, has_ended, message_of, reason_of
@@ -32,6 +33,18 @@ FAULTS: dict[str, Fault] = {
 }
 TENANT = "acme"
 SHARED = {"mode": "Shared"}
+GATE = (
+    """
+    CREATE FUNCTION gate() RETURNS bool LANGUAGE plpgsql AS $$ BEGIN
+      WHILE EXISTS (SELECT FROM pg_catalog.pg_roles WHERE rolname = 'gate_is_closed') LOOP
+        PERFORM pg_catalog.pg_sleep(0.02);
+      END LOOP;
+      RETURN true;
+    END $$
+    """,
+    "ALTER TABLE big ADD CHECK (x <> 1000 OR public.gate())",
+)
+"""Where a restore stands still, with few of its rows, as long as a role is there: roles are seen in all databases."""
 LARGEST_FILE = 24 * 1024 * 1024
 """Bytes: more than a segment of the log, and less than the table."""
 
@@ -40,6 +53,7 @@ LARGEST_FILE = 24 * 1024 * 1024
 def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BackupLab]:
     with backup_lab(tmp_path_factory.mktemp("restores"), kind=RCLONE) as opened:
         opened.tenant(TENANT, LARGE)
+        opened.execute(TENANT, *GATE)
         yield opened
 
 
@@ -78,8 +92,13 @@ def live(scene: BackupLab, backup: str) -> Live:
 
 def begun(scene: BackupLab, backup: str) -> tuple[str, psutil.Process]:
     """A restore in the middle: its pg_restore stands still."""
-    name = scene.restore(TENANT, backup)
-    process = scene.caught_loading(TENANT)
+    with psycopg.connect(scene.dsn(), autocommit=True) as session:
+        session.execute("CREATE ROLE gate_is_closed")
+        try:
+            name = scene.restore(TENANT, backup)
+            process = scene.caught_loading(TENANT)
+        finally:
+            session.execute("DROP ROLE gate_is_closed")
     scene.wait_phase(TENANT_RESTORES, name, "Restoring")
     return name, process
 
@@ -146,17 +165,28 @@ def test_a_restore_that_is_deleted_in_the_middle_is_taken_back(scene: BackupLab,
     live.is_as_it_was()
 
 
-def test_a_restore_whose_tenant_is_suspended_in_the_middle_is_taken_back(
-    scene: BackupLab, backup: str, live: Live
+def test_a_restore_whose_tenant_is_suspended_in_the_middle_says_so_and_goes_on_when_that_is_over(
+    scene: BackupLab, backup: str
 ) -> None:
+    former = scene.database(TENANT)
+    before = scene.fingerprint(former)
     name, process = begun(scene, backup)
     apply_tenant(scene, suspend=True)
-    status = scene.ended(TENANT_RESTORES, name, "Failed")
-    assert "spec.suspend is true" in message_of(status)
-    wait_until(lambda: has_ended(process), 120, "nothing fills a database any more")
+    wait_until(
+        lambda: reason_of(scene.get(TENANT_RESTORES, name)["status"]) == "Suspended",
+        120,
+        lambda: scene.told(TENANT_RESTORES, name),
+    )
+    go_on(process)
+    wait_until(lambda: has_ended(process), 120, "the new database is filled")
+    assert "spec.suspend is true" in message_of(scene.get(TENANT_RESTORES, name)["status"])
+    assert (scene.database(TENANT), scene.fingerprint(former)) == (former, before)
     apply_tenant(scene)
+    assert scene.ended(TENANT_RESTORES, name, "Completed")["rows"] == LARGE
     scene.ready(TENANT)
-    live.is_as_it_was()
+    assert scene.database(TENANT) != former
+    scene.execute(TENANT, "INSERT INTO big VALUES (0, 'later')")
+    end_kept(scene)
 
 
 def test_a_restore_whose_tenant_is_deleted_in_the_middle_is_taken_back_and_an_undelete_gives_what_was_live(

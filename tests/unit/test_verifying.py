@@ -11,14 +11,17 @@ from typing import Any, cast
 from prometheus_client import CollectorRegistry
 
 from tenantry.api.identity import TenantIdentity
-from tenantry.api.resources import BACKUP_STORES, TENANT_BACKUPS, TENANTS, Ref
+from tenantry.api.resources import BACKUP_STORES, DATABASE_SERVERS, TENANT_BACKUPS, TENANTS, Ref
 from tenantry.decide.retention import Retention
 from tenantry.decide.schedule import parse
+from tenantry.decide.trial import NO_CAPACITY
 from tenantry.desired.manifest import tenant_path
+from tenantry.ports.postgres import DatabaseClaim, DatabaseError
+from tenantry.ports.world import Availability
 from tenantry.reconcile.openstores import BackupKit
 from tenantry.reconcile.schedules import Scheduled
 from tenantry.reconcile.trials import Finding, Trial, Trials, Verdict
-from tenantry.reconcile.verifying import Verifying
+from tenantry.reconcile.verifying import SWEEP_RETRY, Verifying
 from tenantry.reconcile.world import World
 from tenantry.runtime.backupmetrics import BackupMetrics
 
@@ -38,6 +41,9 @@ class Scene:
         self._registry = CollectorRegistry()
         none = cast(Any, None)  # nothing is ever begun
         self.kit = BackupKit(none, none, none, none, "test", BackupMetrics(self._registry))
+        self.servers: dict[str, Any] = {}
+        self.monotonic = 1.0
+        self._verifying = Verifying(self._world(), self.kit)
 
     def store(self, name: str, **verification: Any) -> None:
         """A BackupStore."""
@@ -111,9 +117,28 @@ class Scene:
         labels = {"store": "s", "result": "failed"}
         return self._registry.get_sample_value("tenantry_backup_verifications_total", labels) or 0.0
 
+    def server(self, name: str, *refusals: str) -> None:
+        """A DatabaseServer without room, which refuses so many times to tell what trials have left on it."""
+        refuses = iter(refusals)
+
+        async def claims(_: str) -> list[DatabaseClaim]:
+            if (why := next(refuses, None)) is not None:
+                raise DatabaseError(why)
+            return []
+
+        self.live[Ref(DATABASE_SERVERS, "", name)] = {
+            "metadata": {"name": name, "generation": 1},
+            "spec": {"host": "pg", "adminSecretRef": {"name": "admin"}},
+        }
+        self.servers[name] = SimpleNamespace(
+            name=name, availability=Availability(True), facts=object(), admin=SimpleNamespace(claims=claims)
+        )
+
     async def tick(self) -> None:
         """One look."""
+        await self._verifying.tick()
 
+    def _world(self) -> World:
         def all_of(resource: object) -> list[Json]:
             return [body for ref, body in self.live.items() if ref.resource == resource]
 
@@ -121,9 +146,9 @@ class Scene:
             pass
 
         live = SimpleNamespace(get=self.live.get, all=all_of)
-        servers = SimpleNamespace(all=list, get=nothing)
+        servers = SimpleNamespace(all=lambda: list(self.servers.values()), get=self.servers.get)
         ticks = itertools.count()  # no two looks at a clock see the same time
-        clock = SimpleNamespace(now=lambda: NOW + timedelta(microseconds=next(ticks)), monotonic=lambda: 1.0)
+        clock = SimpleNamespace(now=lambda: NOW + timedelta(microseconds=next(ticks)), monotonic=lambda: self.monotonic)
         world = SimpleNamespace(
             live=live,
             servers=servers,
@@ -131,8 +156,9 @@ class Scene:
             trials=self.trials,
             wake=SimpleNamespace(wake=nothing),
             jitter=lambda seconds: seconds,
+            settings=SimpleNamespace(management_id="m"),
         )
-        await Verifying(cast(World, world), self.kit).tick()
+        return cast(World, world)
 
 
 async def test_a_backup_that_waits_for_its_window_or_is_going_holds_up_no_other_of_its_tenant() -> None:
@@ -161,6 +187,19 @@ async def test_a_backup_that_is_newer_than_one_that_was_not_well_is_tried_at_onc
     assert scene.trials.obstacle(ACME) == "the server for trials is not there, or is being deleted"
 
 
+async def test_what_waits_for_what_an_earlier_trial_has_left_is_looked_at_again_once_that_is_gone() -> None:
+    scene = Scene()
+    scene.store("open")
+    scene.server("of-open", "it is starting up", "it is starting up")
+    scene.backup("first", "open")
+    for _ in range(2):
+        await scene.tick()
+        assert scene.trials.obstacle(ACME) == "what an earlier trial has left on its server can't be dropped yet"
+        scene.monotonic += SWEEP_RETRY + 1
+    await scene.tick()
+    assert scene.trials.obstacle(ACME) == NO_CAPACITY
+
+
 async def test_what_stood_in_the_way_is_forgotten_with_the_last_backup_of_the_tenant() -> None:
     scene = Scene()
     scene.store("open")
@@ -169,7 +208,7 @@ async def test_what_stood_in_the_way_is_forgotten_with_the_last_backup_of_the_te
     assert scene.trials.obstacle(ACME) != ""
     del scene.live[ref]
     scene.kit.shelf.forget(ref)
-    await scene.tick()  # of another process's: it knows of no pause of that backup
+    await scene.tick()
     assert scene.trials.obstacle(ACME) == ""
 
 

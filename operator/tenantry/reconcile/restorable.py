@@ -173,15 +173,8 @@ class Restorable:
                 f"spec.tenantRef: Tenant {restore.tenant.name!r} is not there, was not placed yet, or is being deleted",
                 retry_after=10.0,
             )
-        body = self._world.live.get(restore.tenant) or {}
-        if (body.get("spec") or {}).get("suspend"):
-            raise Waiting(
-                ConditionType.READY,
-                Reason.SUSPENDED,
-                f"spec.tenantRef: Tenant {restore.tenant.name!r} is left as it is, for its spec.suspend is true: set "
-                "it to false",
-                retry_after=10.0,
-            )
+        if (halt := self.suspended(restore)) is not None:
+            raise halt
         if record.spec.database.mode != "Shared":
             raise Terminal(
                 ConditionType.READY,
@@ -190,6 +183,14 @@ class Restorable:
                 "restored into yet",
             )
         return record
+
+    def suspended(self, restore: TenantRestore) -> Waiting | None:
+        """What it waits for while its tenant is left as it is, whether it has begun or not; else None."""
+        body = self._world.live.get(restore.tenant) or {}
+        if not (body.get("spec") or {}).get("suspend"):
+            return None
+        told = f"spec.tenantRef: Tenant {restore.tenant.name!r} is left as it is, for its spec.suspend is true"
+        return Waiting(ConditionType.READY, Reason.SUSPENDED, f"{told}: set it to false", retry_after=10.0)
 
     async def _manifest(self, backup: TenantBackup, opened: OpenStore) -> Manifest:
         path = path_of(self._world, backup)

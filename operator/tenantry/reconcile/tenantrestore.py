@@ -56,7 +56,9 @@ class TenantRestoreReconciler:
             if result is not None and result.uid == restore.metadata.uid:
                 return await self._ended(key, restore, result)
             if self._is_under_way(record, restore):
+                halt = self._restorable.suspended(restore)
                 told = Outcome(None, Reason.RESTORE_RUNNING, "the backup is being restored beside the live database")
+                told = Outcome.of(halt) if halt is not None else told
                 await self._tell(key, restore, RestorePhase.RESTORING, told, started_at=self._started(restore))
                 return Result(requeue_after=WATCH_SECONDS)
         if phase == RestorePhase.RESTORING:

@@ -34,6 +34,7 @@ AT_ONCE: Final = 2
 """Trials under way, on different servers: all their bytes go through this process."""
 SWEEP_SECONDS: Final = 600.0
 SWEEP_PATIENCE: Final = 60.0
+SWEEP_RETRY: Final = 15.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,9 +131,9 @@ class Verifying:
             self._world.wake.wake(tenant)
 
     def _think_again(self) -> None:
-        """What stood in the way may not any more, once a server or a store was changed, or has come back."""
+        """What stood in the way may not any more, once a server or a store was changed, came back, or was swept."""
         world = self._world
-        now = frozenset[object](
+        now = frozenset[object](self._stuck) | frozenset[object](
             (resource.kind, metadata["name"], metadata.get("generation"), self._is_up(resource, metadata["name"]))
             for resource in (DATABASE_SERVERS, BACKUP_STORES)
             for metadata in (body["metadata"] for body in world.live.all(resource))
@@ -172,9 +173,10 @@ class Verifying:
             async with asyncio.timeout(SWEEP_PATIENCE):
                 await sweep(self._kit, server, world.settings.management_id, world.trials.databases())
         except (DatabaseError, TimeoutError) as error:
-            logger.warning("what trials have left on %s stays for now: %s", server.name, error)
+            if server.name not in self._stuck:
+                logger.warning("what trials have left on %s stays for now: %s", server.name, error)
             self._stuck[server.name] = str(error)
-            seconds = SWEEP_PATIENCE
+            seconds = SWEEP_RETRY
         else:
             self._stuck.pop(server.name, None)
             seconds = SWEEP_SECONDS
