@@ -22,7 +22,7 @@ from tenantry.api.tenantbackup import TenantBackup
 from tenantry.decide.deletion import parse_time
 from tenantry.decide.recovering import Found, with_newest
 from tenantry.decide.workspaces import allows
-from tenantry.desired.manifest import MANIFEST, Manifest, ManifestError, place_of
+from tenantry.desired.manifest import MANIFEST, Manifest, ManifestError, dump_name, place_of
 from tenantry.ports.backup import ObjectMissingError, StoreError, StoreUnreachableError
 from tenantry.ports.kube import AlreadyExistsError, ForbiddenError, InvalidError
 from tenantry.ports.world import Json
@@ -39,6 +39,7 @@ AT_ONCE: Final = 8
 WRITE_SECONDS: Final = 0.1
 """Between two TenantBackups that are made."""
 TOLD: Final = 20
+_PARTS: Final = (MANIFEST, dump_name(encrypted=False), dump_name(encrypted=True))
 LOGGED: Final = 200
 
 
@@ -113,7 +114,8 @@ class Walk:
             path, _, name = each.key.rpartition("/")
             if path != current:
                 current, sizes = path, {}
-            sizes[name] = each.size
+            if name in _PARTS:  # whatever else somebody has put there, and however much
+                sizes[name] = each.size
             if name == MANIFEST:
                 yield path, dict(sizes)
 
