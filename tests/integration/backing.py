@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import hashlib
 import secrets
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,9 +17,10 @@ from tests.scene.installation import secret
 
 from tenantry.adapters.stores.client import ObstoreStores
 from tenantry.adapters.stores.sealing import AgeSealer
+from tenantry.api.identity import TenantIdentity
 from tenantry.api.resources import TENANT_BACKUPS, TENANT_RECORDS, Ref
 from tenantry.api.tenantrecord import TenantRecord
-from tenantry.desired.manifest import MOST_BYTES, Manifest, decode, tenant_path
+from tenantry.desired.manifest import MOST_BYTES, Manifest, Part, decode, encode, tenant_path
 from tenantry.ports.backup import AgeKey, ObjectStore, StoreLocation
 
 Json = dict[str, Any]
@@ -158,6 +161,39 @@ def waits(workbench: Workbench, name: str, reason: str) -> Json:
     body = wait_for(told, lambda: f"{name} is {reason}: {read(workbench, name).get('status')}", PATIENCE)
     assert body["status"]["phase"] == "Pending"
     return body
+
+
+def signed(
+    kept: Kept, identity: TenantIdentity, run: str, *, slot: str = "", dump: bytes = b"dump"
+) -> dict[str, bytes]:
+    """The objects of a backup as an operator that is gone has left them, by their keys.
+
+    Its time is that of its run, and its dump is none that could be restored.
+    """
+    digest = hashlib.sha256(dump).hexdigest()
+    time = f"{run[:4]}-{run[4:6]}-{run[6:8]}T{run[9:11]}:{run[11:13]}:{run[13:15]}Z"
+    told = Manifest(
+        identity=identity,
+        run=run,
+        backup=f"{identity.name}-then",
+        started_at=time,
+        completed_at=time,
+        server_version=180000,
+        tool_major=18,
+        rows={"public.t": 1},
+        database=Part("database.dump", len(dump), digest, len(dump), digest),
+        encrypted=False,
+        tenant_spec={},
+        slot=slot,
+    )
+    return {f"{told.path}/database.dump": dump, f"{told.path}/manifest.json": encode(told, kept.signing_key)}
+
+
+async def put_all(kept: Kept, objects: dict[str, bytes]) -> None:
+    """Write objects, some at a time."""
+    keys = sorted(objects)
+    for begin in range(0, len(keys), 32):
+        await asyncio.gather(*(kept.store.put(key, objects[key]) for key in keys[begin : begin + 32]))
 
 
 def path_of(workbench: Workbench, where: Whereabouts) -> str:

@@ -95,6 +95,8 @@ CHOICES: Final[dict[str, Any]] = {
     "BackupStore.spec.verification.window.schedule": f"{'1,' * 45}11 2 * * *",
     "BackupStore.spec.verification.window.duration": f"{'0' * 30}1h",
     "TenantBackup.spec.verify": "Restore",
+    "TenantBackup.spec.deletionPolicy": "Retain",
+    "TenantBackup.spec.source.stored.run": "20260101t030000z-01234567",
     "Tenant.spec.backup.schedule": f"{'1,' * 45}11 2 * * *",
     "TenantPlan.spec.backup.schedule": f"{'1,' * 45}11 2 * * *",
     "TenantRestore.spec.notBefore": "2026-12-24T03:00:00Z",

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 from tests.controlplane.object_stores import MINISTACK, RCLONE, StoreServer
 
-from tenantry.adapters.stores.client import PART_BYTES, ObstoreStores
+from tenantry.adapters.stores.client import PAGE, PART_BYTES, ObstoreStores
 from tenantry.adapters.stores.sealing import AgeSealer
 from tenantry.ports.backup import (
     ObjectMissingError,
@@ -105,6 +105,21 @@ async def test_a_large_object_is_read_back_as_it_was_written(place: Place) -> No
 
 
 @everywhere
+async def test_a_walk_meets_every_object_below_a_prefix_once_also_beyond_a_page(place: Place) -> None:
+    keys = [f"a/{number % 7}/{number:04}" for number in range(PAGE + 50)]
+    for begin in range(0, len(keys), 50):
+        await asyncio.gather(*(place.store.put(key, b"x") for key in keys[begin : begin + 50]))
+    await place.store.put("ab/other", b"x")
+    met = [each.key async for each in place.store.walk("a/")]
+    assert sorted(met) == sorted(keys)
+    assert [each.key async for each in place.store.walk("nothing/")] == []
+    if place.server is not None:
+        wrong = replace(place.location, endpoint="http://127.0.0.1:1")
+        with pytest.raises(StoreUnreachableError):
+            await anext(aiter(ObstoreStores().open(wrong).walk("a/")))
+
+
+@everywhere
 async def test_what_is_not_there_is_said_to_be_missing(place: Place) -> None:
     with pytest.raises(ObjectMissingError):
         await place.store.get("nothing", most=10)
@@ -157,7 +172,7 @@ async def nothing_is_left(place: Place) -> None:
 
 WRITER = """
 import asyncio, os, sys
-from tenantry.adapters.stores.client import PART_BYTES, ObstoreStores
+from tenantry.adapters.stores.client import PAGE, PART_BYTES, ObstoreStores
 from tenantry.ports.backup import StoreLocation
 
 async def endless():

@@ -92,6 +92,9 @@ def backup_cases() -> Iterator[Case]:
     for refused, accepted in (("59s", "1m"), ("8760h1s", "8760h"), ("1s", "0s")):
         never = {"verification": {"interval": accepted}}
         yield case("verification.interval", interval, {"verification": {"interval": refused}}, never)
+    found = {"source": {"tenant": {"name": "acme"}, "stored": {"run": "20260101t030000z-01234567"}}}
+    stays = "what was found in a store stays there: with source.stored it must be Retain"
+    yield Case("TenantBackup", "spec.deletionPolicy", stays, {**found, "deletionPolicy": "Delete"}, found)
     for refused, accepted in (("59s", "1m"), ("168h1s", "168h")):
         yield case("verification.window.duration", WINDOW, open_for(refused), open_for(accepted))
 

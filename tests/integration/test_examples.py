@@ -22,6 +22,7 @@ EXPECTED: Final[Mapping[str, Callable[[Example], None]]] = MappingProxyType(
         "backup": lives.a_tenant_gets_back_what_it_had_before,
         "cloudnativepg": sorts.a_tenants_database_has_a_replica,
         "dedicated-database": sorts.a_tenant_has_a_database_server_of_its_own,
+        "disaster-recovery": lives.a_backup_that_is_only_in_the_store_is_found_again,
         "deletion": lives.deleted_tenants_are_locked_for_their_windows_and_come_back_with_everything,
         "external-database": sorts.a_tenant_uses_a_database_that_is_its_customers_own,
         "ephemeral": lives.a_throw_away_tenant_ends_by_itself_and_leaves_nothing,

@@ -96,9 +96,19 @@ async def test_what_can_change_what_we_do_is_told_once(later: Json, new_generati
 
 async def test_an_echo_of_our_own_write_is_not_told() -> None:
     scene = await Scene().primed()
-    scene.cache.observe(tenant(3, generation=2))
-    scene.cache.take(TENANTS, "MODIFIED", tenant(3, generation=2))
-    assert scene.told() == []
+    for own in (tenant(3), tenant(4, finalizers=[])):
+        scene.cache.observe(own)
+        scene.cache.take(TENANTS, "MODIFIED", own)
+        assert scene.told() == []
+
+
+async def test_what_somebody_wrote_just_before_our_own_write_is_told_once() -> None:
+    scene = await Scene().primed()
+    theirs: dict[str, Any] = {"annotations": {"tenantry.io/requestedAt": "again"}}
+    scene.cache.observe(tenant(4, **theirs))
+    for version in (3, 4):
+        scene.cache.take(TENANTS, "MODIFIED", tenant(version, **theirs))
+    assert scene.told() == [("acme", True, False)]
 
 
 async def test_the_end_of_an_object_is_told_and_its_successor_is_new() -> None:

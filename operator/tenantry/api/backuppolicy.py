@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from tenantry.api.base import Model, ShortText
+from tenantry.api.base import Model, ShortText, Text
 
 Count = Annotated[int, Field(ge=0, le=1000)]
 CronText = Annotated[
@@ -39,9 +39,18 @@ class TenantBackups(PlanBackup):
     suspend: bool = Field(False, description="true: none is made by the schedule; one is made up for afterwards.")
 
 
+class RequestedBackup(Model):
+    """What came of `tenantry.io/backup-now`."""
+
+    request: ShortText = Field(description="The annotation's value, cut to 128 characters.")
+    backup: Annotated[str, Field(max_length=253)] | None = Field(None, description="The TenantBackup that was made.")
+    message: Text = Field("", description="Why none was made yet.")
+
+
 class BackupReport(Model):
     """What is known of a tenant's backups: a report, nothing is decided from it."""
 
     last_success: ShortText | None = Field(None, description="When the newest good one was completed.")
     last_verified: ShortText | None = Field(None, description="When one was last restored on trial, and was well.")
     next_run: ShortText | None = Field(None, description="When the next one is due, this tenant's jitter included.")
+    requested: RequestedBackup | None = None

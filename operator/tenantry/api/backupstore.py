@@ -16,11 +16,13 @@ from tenantry.api.base import (
     Column,
     Duration,
     Kind,
+    Label,
     Model,
     ObjectMeta,
     ObjectName,
     Rule,
     SecretRef,
+    ShortText,
     Text,
     rules,
 )
@@ -146,14 +148,55 @@ class BackupStoreSpec(Model):
     verification: StoreVerification = Field(
         StoreVerification(), description="Backups are restored on trial, row counts compared, and dropped again."
     )
+    former_management_ids: Annotated[list[Label], Field(max_length=8)] | None = Field(
+        None,
+        description="Of installations that wrote to this store with the same signing key, and are gone: their backups "
+        "are taken up, too, by the workspaces that they are of.",
+    )
     allowed_workspaces: AllowedWorkspaces = AllowedWorkspaces()
 
 
+class Quarantined(Model):
+    """What is in the store and is not believed, or could not be given an object."""
+
+    path: Annotated[str, Field(max_length=512)]
+    reason: Text
+
+
+class UnmappedWorkspace(Model):
+    """A workspace of which there are backups, and that no namespace is, or takes over."""
+
+    uid: ShortText
+    name: ShortText = Field("", description="What it was called.")
+    backups: int
+    reason: Text
+
+
+class StoreSync(Model):
+    """What the last look through the store, for backups that have no TenantBackups, came to."""
+
+    request: ShortText = Field(description="The annotation's value, cut to 128 characters.")
+    started_at: ShortText
+    completed_at: ShortText | None = Field(None, description="Absent while it is under way, or has to be begun again.")
+    message: Text = ""
+    found: int | None = Field(None, description="Manifests.")
+    present: int | None = Field(None, description="Backups that had TenantBackups.")
+    made: int | None = Field(None, description="TenantBackups.")
+    left: int | None = Field(None, description="Good backups that are in the store only, for others are newer.")
+    unmapped: int | None = Field(None, description="Good backups of workspaces that no namespace is, or takes over.")
+    quarantined: int | None = Field(None, description="Manifests that are not believed.")
+    quarantine: Annotated[list[Quarantined], Field(max_length=20)] = Field(
+        default=[], description="The first of them. Nothing is moved or deleted."
+    )
+    unmapped_workspaces: Annotated[list[UnmappedWorkspace], Field(max_length=20)] = []
+
+
 class BackupStoreStatus(Model):
-    """What was last found out about the store: a report, nothing is decided from it."""
+    """What was last found out about the store: a report; no more than whether a request was done is read from it."""
 
     observed_generation: int = -1
     conditions: list[Condition] = []
+    sync: StoreSync | None = None
     last_handled_reconcile_at: str | None = None
 
 

@@ -162,6 +162,8 @@ class Reason(StrEnum):
     SCHEDULE_INVALID = "ScheduleInvalid"
     NO_BACKUP_STORE = "NoBackupStore"
     FINAL_BACKUP = "FinalBackup"
+    NOT_IN_STORE = "NotInStore"
+    STORE_SYNCED = "StoreSynced"
     VERIFICATION_PASSED = "VerificationPassed"
     VERIFICATION_FAILED = "VerificationFailed"
     VERIFICATION_OVERDUE = "VerificationOverdue"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Any, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import ConfigDict, Field
 
@@ -23,6 +23,8 @@ from tenantry.api.base import (
 )
 from tenantry.api.conditions import Condition
 from tenantry.api.resources import TENANT_BACKUPS, TENANTS, Ref
+
+RUN_PATTERN: Final = r"^[0-9]{8}t[0-9]{6}z-[0-9a-f]{8}$"
 
 
 class BackupPhase(StrEnum):
@@ -53,10 +55,26 @@ class BackedUpTenant(Model):
     name: Label
 
 
+class StoredBackup(Model):
+    """A backup that is in the store already: with the tenant's name, all that its place there is worked out of."""
+
+    run: Annotated[str, Field(max_length=25, pattern=RUN_PATTERN)] = Field(description="The run's id.")
+    incarnation: Annotated[int, Field(ge=1, le=1_000_000)] = Field(1, description="Of the tenant that it is of.")
+    workspace: Label | None = Field(
+        None, description="What the workspace was called then; without it, as it is called now."
+    )
+    management_id: Label | None = Field(
+        None, description="Of the installation that made it: one of the BackupStore's formerManagementIds."
+    )
+
+
 class BackupSource(Model):
     """What is backed up."""
 
     tenant: BackedUpTenant
+    stored: StoredBackup | None = Field(
+        None, description="No backup is made: this one, which is in the store already, gets an object again."
+    )
 
 
 class TenantBackupSpec(Model):
@@ -65,6 +83,11 @@ class TenantBackupSpec(Model):
     model_config = ConfigDict(
         json_schema_extra=rules(
             Rule("self == oldSelf", "a backup can't be changed: make another TenantBackup"),
+            Rule(
+                "!has(self.source.stored) || self.deletionPolicy == 'Retain'",
+                "what was found in a store stays there: with source.stored it must be Retain",
+                ".deletionPolicy",
+            ),
         )
     )
 

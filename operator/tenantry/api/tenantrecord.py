@@ -156,6 +156,9 @@ class TenantRecordSpec(Model):
     last_move: MoveStatus | None = Field(None, description="How the last move ended.")
     move_failed: Text = Field("", description="Why the last move was rolled back; a new one needs a new approval.")
     last_restore: RestoreResult | None = Field(None, description="How the last restore ended.")
+    backed_up_for: ShortText | None = Field(
+        None, description="The last value of `tenantry.io/backup-now` that was done."
+    )
     final_backup: Annotated[str, Field(max_length=768)] = Field(
         "", description="The last backup, made before the purge: `<BackupStore>/<path>`."
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from tenantry import __version__
+from tenantry.cli.backups import backups
 from tenantry.cli.cluster import cluster
 from tenantry.cli.crds import crds
 from tenantry.cli.deletions import deletions
@@ -24,4 +25,5 @@ main.add_command(cluster)
 main.add_command(crds)
 main.add_command(undelete)
 main.add_command(deletions)
+main.add_command(backups)
 main.add_command(preview)

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from tenantry.api.identity import TenantIdentity
+from tenantry.api.tenantbackup import RUN_PATTERN
 
 VERSION: Final = 1
 MANIFEST: Final = "manifest.json"
@@ -20,7 +21,8 @@ MOST_BYTES: Final = 4 * 1024 * 1024
 LEAST_KEY: Final = 32
 _DOMAIN: Final = b"tenantry.io/backup-manifest/v1"
 _SIGNATURE: Final = "signature"
-_RUN: Final = re.compile(r"^[0-9]{8}t[0-9]{6}z-[0-9a-f]{8}$")
+_RUN: Final = re.compile(RUN_PATTERN)
+_INCARNATION: Final = re.compile(r"[1-9][0-9]{0,6}")
 
 
 class ManifestError(Exception):
@@ -113,6 +115,27 @@ def backup_path(identity: TenantIdentity, run: str) -> str:
     if not _RUN.match(run):
         raise ValueError(f"{run!r} is no id of a run")
     return f"{tenant_path(identity)}/{run}"
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Whose backup a path is of, and of which run."""
+
+    identity: TenantIdentity
+    run: str
+
+
+def place_of(path: str) -> Place | None:
+    """The inverse of `backup_path`; None for what no backup's path is. That it is said there proves nothing."""
+    parts = path.split("/")
+    names = parts[2].split("_") if len(parts) == 5 else []
+    if len(names) != 3 or not _INCARNATION.fullmatch(parts[3]):
+        return None
+    identity = TenantIdentity(
+        management_id=parts[0], workspace=names[0], workspace_uid=parts[1], name=names[1], incarnation=int(parts[3])
+    )
+    sound = _RUN.match(parts[4]) is not None and backup_path(identity, parts[4]) == path
+    return Place(identity, parts[4]) if sound else None
 
 
 def dump_name(*, encrypted: bool) -> str:

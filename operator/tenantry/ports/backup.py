@@ -88,6 +88,9 @@ class ObjectStore(Protocol):
     async def list(self, prefix: str, *, most: int) -> list[StoredObject]:
         """Objects below a prefix that ends with a slash (empty: all), the first `most` of them."""
 
+    def walk(self, prefix: str) -> AsyncIterator[StoredObject]:
+        """All objects below a prefix that ends with a slash, however many; some of them at a time are held."""
+
     async def delete(self, key: str) -> None:
         """Remove an object; no error if it is not there."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Final
 
-from tenantry.api.backupstore import BackupStore, BackupStoreStatus
+from tenantry.api.backupstore import BackupStore, BackupStoreStatus, StoreSync
 from tenantry.api.conditions import ConditionType, Reason
 from tenantry.api.names import ANNOTATION_REQUESTED_AT, STORE_FINALIZER
 from tenantry.api.resources import TENANT_BACKUPS, Ref
@@ -24,6 +24,7 @@ from tenantry.reconcile.openstores import BackupKit, OpenStore, probe_key
 from tenantry.reconcile.platform import availability_of, conditions_of, platform_secret, set_finalizer
 from tenantry.reconcile.result import Result
 from tenantry.reconcile.status import write_status
+from tenantry.reconcile.syncrequests import SyncRequests
 from tenantry.reconcile.trialterms import problem_of
 from tenantry.reconcile.world import World
 
@@ -47,12 +48,14 @@ class BackupStoreReconciler:
         self._world = world
         self._kit = kit
         self._written: dict[str, StoreLocation] = {}
+        self._syncs = SyncRequests(world, kit)
 
     async def reconcile(self, key: Ref) -> Result:
         """One pass over one BackupStore."""
         body = self._world.live.get(key)
         if body is None:
             self._kit.opened.forget(key.name)
+            self._syncs.stop(key.name)
             return Result()
         spec = BackupStore.model_validate(body)
         if spec.metadata.deletion_timestamp:
@@ -72,7 +75,8 @@ class BackupStoreReconciler:
         availability = availability_of(outcomes)
         if self._kit.opened.judge(spec.name, opened, availability):
             self._world.wake.every(TENANT_BACKUPS)
-        await self._report(key, spec, outcomes)
+        sync = self._syncs.look_after(spec, opened if availability.ok else None)
+        await self._report(key, spec, outcomes, sync)
         return Result(requeue_after=self._world.jitter(PROBE_SECONDS if availability.ok else RETRY_SECONDS))
 
     def _open(self, spec: BackupStore) -> tuple[StoreLocation, OpenStore]:
@@ -133,7 +137,9 @@ class BackupStoreReconciler:
             message = f"the store did not answer within {ANSWER_SECONDS:g} s"
             raise Waiting(ConditionType.REACHABLE, Reason.UNREACHABLE, message) from error
 
-    async def _report(self, key: Ref, spec: BackupStore, outcomes: dict[ConditionType, Outcome]) -> None:
+    async def _report(
+        self, key: Ref, spec: BackupStore, outcomes: dict[ConditionType, Outcome], sync: StoreSync | None
+    ) -> None:
         world = self._world
         problem = problem_of(world, spec.spec.verification, spec.name)
         status = BackupStoreStatus(
@@ -147,6 +153,7 @@ class BackupStoreReconciler:
                 previous=spec.status.conditions,
                 generation=spec.metadata.generation,
             ),
+            sync=sync,
             last_handled_reconcile_at=spec.metadata.annotations.get(ANNOTATION_REQUESTED_AT),
         )
         await write_status(world.management, world.live, key, status)
@@ -158,9 +165,10 @@ class BackupStoreReconciler:
             outcome = Outcome(
                 None, Reason.IN_USE, f"it is let go when the TenantBackups that name it ({count}) are deleted"
             )
-            await self._report(key, spec, {ConditionType.REACHABLE: outcome})
+            await self._report(key, spec, {ConditionType.REACHABLE: outcome}, spec.status.sync)
             return Result(requeue_after=IN_USE_RETRY)
         self._kit.opened.forget(spec.name)
+        self._syncs.stop(spec.name)
         await set_finalizer(self._world, key, spec.metadata, STORE_FINALIZER, present=False)
         return Result()
 

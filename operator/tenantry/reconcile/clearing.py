@@ -41,6 +41,8 @@ class Clearing:
         all_of_it = backup.spec.deletion_policy == "Delete" and not await self._is_swept_away(backup)
         if path is None or (backup.status.phase == BackupPhase.COMPLETED and not all_of_it):
             return True
+        if backup.spec.source.stored is not None:
+            return True  # this object has not made it: another one may be about it, or just making it
         opened = self._kit.opened.get(backup.spec.store)
         try:
             if opened is None:

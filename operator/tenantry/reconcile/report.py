@@ -10,6 +10,7 @@ from tenantry.api.effective import Effective
 from tenantry.api.names import SECRET_DATABASE
 from tenantry.api.preview import Preview
 from tenantry.api.tenant import BindingStatus, EffectiveStatus, Tenant, TenantStatus
+from tenantry.decide.backupnow import left_alone
 from tenantry.decide.conditions import Outcome, condition_of, summarize, suspended, time_of
 from tenantry.decide.preview import held_outcome
 from tenantry.decide.rollout import Health
@@ -70,7 +71,7 @@ class Report:
         self._unanswered = False
         self.outcomes = outcomes
         self.move = tenant.status.move
-        self.backup = tenant.status.backup
+        self.backup = left_alone(tenant)
         self.backup_outcome: Outcome | None = None
         self.retry = False
 
@@ -195,12 +196,13 @@ class Report:
         if placed is None:
             # What was known before still holds: the tenant is only not worked on.
             known = tenant.status.model_dump(
-                exclude={"conditions", "observed_generation", "preview", "last_handled_reconcile_at"}
+                exclude={"conditions", "observed_generation", "preview", "last_handled_reconcile_at", "backup"}
             )
             return TenantStatus(
                 **known,
                 conditions=conditions,
                 preview=self._preview,
+                backup=self.backup,
                 observed_generation=tenant.metadata.generation,
                 last_handled_reconcile_at=tenant.requested_at,
             )

@@ -13,7 +13,8 @@ from tenantry.api.names import ANNOTATION_SLOT, LABEL_SCHEDULED
 from tenantry.api.resources import TENANT_BACKUPS, Ref
 from tenantry.api.tenantbackup import BackupPhase, TenantBackup
 from tenantry.decide.deletion import parse_time
-from tenantry.desired.manifest import run_id, tenant_path
+from tenantry.desired.manifest import tenant_path
+from tenantry.reconcile.backupobject import run_of
 
 _NEVER: Final = datetime.min.replace(tzinfo=UTC)
 _ENDS = (BackupPhase.COMPLETED, BackupPhase.FAILED)
@@ -73,7 +74,7 @@ class Shelved:
             uid=metadata.uid,
             tenant=backup.tenant,
             store=backup.spec.store,
-            run=run_id(metadata.creation_timestamp, metadata.uid),
+            run=run_of(backup),
             phase=status.phase,
             slot=parse_time(metadata.annotations.get(ANNOTATION_SLOT)) if scheduled else None,
             completed_at=parse_time(status.completed_at),

@@ -18,6 +18,7 @@ from tenantry.decide.rollout import Health
 from tenantry.ports.kube import ConflictError, KubeError
 from tenantry.reconcile.applied import Hold, hold_of, note_applied, note_suspended, own_record
 from tenantry.reconcile.backuphealth import look_after_backups
+from tenantry.reconcile.backupnow import back_up_now
 from tenantry.reconcile.build import Build
 from tenantry.reconcile.contention import LACKS_ROOM, ROOM, hosts_on
 from tenantry.reconcile.database import SharedDatabase, pinned_database
@@ -195,6 +196,7 @@ class TenantReconciler:
         await report.write_first()
         placed = replace(placed, record=await note_applied(world, tenant, placed.record))
         look_after_backups(world, self._kit, tenant, placed, report)
+        placed = replace(placed, record=await back_up_now(world, self._kit, tenant, placed, report))
         # A rehearsal says that a move would begin; one that is under way is none of its business.
         moving = not world.rehearsal or placed.record.spec.move is None
         steps = self._steps(placed.record)

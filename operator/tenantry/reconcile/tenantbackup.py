@@ -20,7 +20,7 @@ from tenantry.ports.backup import ObjectMissingError, StoreError
 from tenantry.ports.postgres import DatabaseError, WantedDatabase
 from tenantry.ports.servers import Server
 from tenantry.reconcile.backing_up import Job, clean, read_manifest
-from tenantry.reconcile.backupobject import is_in_use, path_of
+from tenantry.reconcile.backupobject import is_followed, is_in_use, path_of
 from tenantry.reconcile.backups import Backups, Failure
 from tenantry.reconcile.clearing import Clearing
 from tenantry.reconcile.database import check_server_identity
@@ -28,6 +28,7 @@ from tenantry.reconcile.openstores import BackupKit, choose_store
 from tenantry.reconcile.platform import set_finalizer
 from tenantry.reconcile.result import Result
 from tenantry.reconcile.status import told_of, write_status
+from tenantry.reconcile.takingup import take_up
 from tenantry.reconcile.trialtelling import is_disproven, of_trial, told_complete, waits_for_trial
 from tenantry.reconcile.workspace import find_workspace
 from tenantry.reconcile.world import World
@@ -90,6 +91,8 @@ class TenantBackupReconciler:
 
     # --- its life -------------------------------------------------------------------------------------------------
     async def _begin(self, key: Ref, backup: TenantBackup) -> Result:
+        if backup.spec.source.stored is not None:
+            return await self._take_up(key, backup)
         try:
             job = self._job(backup)
             if waits := self._runs.has_room(job.identity.tenant_hash):
@@ -114,6 +117,18 @@ class TenantBackupReconciler:
         )
         self._runs.begin(key, job)
         return Result(requeue_after=WATCH_SECONDS)
+
+    async def _take_up(self, key: Ref, backup: TenantBackup) -> Result:
+        try:
+            manifest = await take_up(self._world, self._kit, backup)
+        except Waiting as halt:
+            await self._tell(key, backup, BackupPhase.PENDING, Outcome.of(halt))
+            return Result(requeue_after=halt.retry_after or self._world.jitter(30.0))
+        except Halt as halt:
+            await self._fail(key, backup, Failure(halt.reason, halt.message))
+        else:
+            await self._complete(key, backup, manifest)
+        return Result()
 
     async def _watch(self, key: Ref, backup: TenantBackup) -> Result:
         result = self._runs.result(key)
@@ -168,7 +183,7 @@ class TenantBackupReconciler:
 
     async def _expire(self, key: Ref, backup: TenantBackup) -> Result:
         """Its time is over; but the last good one of a tenant stays until there is a newer one."""
-        if backup.status.phase == BackupPhase.COMPLETED and not self._is_followed(backup):
+        if backup.status.phase == BackupPhase.COMPLETED and not is_followed(self._world, backup):
             return Result(requeue_after=LAST_ONE_SECONDS)
         await self._world.management.delete(key, uid=backup.metadata.uid)
         return Result()
@@ -268,22 +283,10 @@ class TenantBackupReconciler:
         )
         return server, wanted
 
-    def _is_followed(self, backup: TenantBackup) -> bool:
-        """Whether there is a newer good one of the same tenant."""
-        mine = parse_time(backup.status.completed_at)
-        for body in self._world.live.all(TENANT_BACKUPS):
-            other = TenantBackup.read(body)
-            theirs = parse_time(other.status.completed_at)
-            good = other.status.phase == BackupPhase.COMPLETED and not other.metadata.deletion_timestamp
-            good = good and not is_disproven(other)
-            if good and other.tenant == backup.tenant and mine is not None and theirs is not None and theirs > mine:
-                return True
-        return False
-
     async def _forget_dump(self, backup: TenantBackup) -> bool:
         """Remove the role of a dump that died; False if it could not be. What is left opens nothing for long."""
         record = self._record(backup)
-        if record is None or backup.status.started_at is None:
+        if record is None or backup.status.started_at is None or backup.spec.source.stored is not None:
             return True
         try:
             server, wanted = self._database(record)
@@ -313,6 +316,9 @@ class TenantBackupReconciler:
             backup,
             BackupPhase.COMPLETED,
             Outcome(True, Reason.BACKUP_COMPLETED, told),
+            run=manifest.run,
+            started_at=manifest.started_at,
+            object_key=manifest.path,
             completed_at=manifest.completed_at,
             size_bytes=part.size,
             sha256=part.sha256,
@@ -378,7 +384,8 @@ class TenantBackupReconciler:
         if written and about is not None and former.phase != phase and phase in _ENDS:
             warning = phase == BackupPhase.FAILED
             world.events.emit(about, warning=warning, reason=outcome.reason, message=outcome.message)
-            self._kit.observe(TenantBackup.read(about))
+            if backup.spec.source.stored is None:
+                self._kit.observe(TenantBackup.read(about))
             world.wake.wake(backup.tenant)  # it tells of its newest one
 
 

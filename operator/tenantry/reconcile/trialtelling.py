@@ -15,7 +15,8 @@ TO_BE_TRIED: Final = "; it is to be restored on trial"
 
 def told_complete(backup: TenantBackup, rows: int, tables: int, size: int) -> str:
     """What is said of a backup that has just been completed; `size` in bytes."""
-    return read_back(rows, tables, size) + (TO_BE_TRIED if backup.spec.verify == "Restore" else "")
+    found = "found in the store again: " if backup.spec.source.stored is not None else ""
+    return found + read_back(rows, tables, size) + (TO_BE_TRIED if backup.spec.verify == "Restore" else "")
 
 
 def read_back(rows: int, tables: int, size: int) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 
 from tenantry.api.conditions import ConditionType, Reason
@@ -43,6 +44,27 @@ def find_workspace(world: World, name: str) -> Workspace:
     if former != metadata["uid"]:
         _check_workspace_is_free(world, name, former)
     return Workspace(name, former, metadata.get("labels", {}), adopted=former != metadata["uid"])
+
+
+def workspaces_by_uid(world: World) -> dict[str, Workspace]:
+    """All workspaces that are there and stay, by their own UID or the one that they take over.
+
+    As `find_workspace` has each of them: where two want to take over the same one, or it is there itself, none does.
+    """
+    all_metadata = [body["metadata"] for body in world.live.all(NAMESPACES)]
+    former = {
+        metadata["name"]: (metadata.get("annotations") or {}).get(ANNOTATION_ADOPT_WORKSPACE) or metadata["uid"]
+        for metadata in all_metadata
+    }
+    wanted = Counter(former.values())
+    wanted.update(metadata["uid"] for metadata in all_metadata if former[metadata["name"]] != metadata["uid"])
+    found: dict[str, Workspace] = {}
+    for metadata in all_metadata:
+        uid = former[metadata["name"]]
+        adopted = uid != metadata["uid"]
+        if "deletionTimestamp" not in metadata and (not adopted or wanted[uid] == 1):
+            found[uid] = Workspace(metadata["name"], uid, metadata.get("labels") or {}, adopted=adopted)
+    return found
 
 
 def _check_workspace_is_free(world: World, name: str, former: str) -> None:

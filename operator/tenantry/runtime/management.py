@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from tenantry.adapters.kube.live import LiveCache
+from tenantry.adapters.kube.shape import ref_of
 from tenantry.adapters.kube.watch import Watcher
 from tenantry.api.names import GROUP, LABEL_DATABASE_SECRET, LABEL_ENV_SECRET, LABEL_PLAN
 from tenantry.api.resources import (
@@ -127,8 +128,20 @@ class ManagementCache:
         return self._main.all(resource)
 
     def observe(self, body: Json) -> None:
-        """See `LiveObjects`."""
+        """See `LiveObjects`.
+
+        The answer to our own write, of a status mostly, may have in it what somebody else wrote a moment before. The
+        watch has nothing newer to tell then, so it is told here: else it would be looked at by the next resync.
+        """
         self._main.observe(body)
+        ref = ref_of(body)
+        former = self._essences.get(ref) if ref.resource in HANDLED else None
+        there = self._main.get(ref) if former is not None else None
+        if former is None or there is None:
+            return
+        essence = _essence(there)
+        if replace(former, finalizers=essence.finalizers) != essence:  # those are ours to write
+            self._changed(ref, "", there)
 
     def forget(self, ref: Ref, *, uid: str = "") -> None:
         """See `LiveObjects`."""

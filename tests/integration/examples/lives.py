@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import datetime, timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -10,7 +11,7 @@ from typing import Any, Final
 import psycopg
 import pytest
 from tests.controlplane.access import KubectlError
-from tests.integration.backing import keep_in
+from tests.integration.backing import keep_in, put_all, signed
 from tests.integration.examples.example import Example
 from tests.integration.tenants import wait_for
 from tests.scene.stage import DOMAIN
@@ -188,6 +189,23 @@ def a_tenant_moves_to_another_server_with_its_data(example: Example) -> None:
     assert example.has_row(where)
     (left,) = workbench.record(where)["spec"]["former"]
     assert left["database"]["server"] == "pg15"
+
+
+def a_backup_that_is_only_in_the_store_is_found_again(example: Example) -> None:
+    workbench, run = example.workbench, "20251224t030512z-0f3a9c1e"
+    with TemporaryDirectory() as folder:
+        kept, bodies = keep_in(Path(folder) / "kept", workbench.prefix)
+        workbench.apply(*bodies[:-1])
+        bodies[-1]["metadata"]["name"] = f"{workbench.prefix}-s3-fra"
+        workbench.register(bodies[-1])
+        example.apply("1-tenant.yaml")
+        told = workbench.ready("phoenix")["status"]["backup"]["requested"]
+        assert told["request"] == "2026-11-22T16:00:00Z"
+        assert "names no backupStore" in told["message"]
+        asyncio.run(put_all(kept, signed(kept, workbench.whereabouts("phoenix").identity, run)))
+        example.apply("2-found-again.yaml")
+        workbench.kubectl("wait", "--for=jsonpath={.status.phase}=Completed", "--timeout=90s", "tnb/before-the-fire")
+        workbench.kubectl("delete", "tnb", "--all", "--timeout=60s")
 
 
 def a_tenant_gets_back_what_it_had_before(example: Example) -> None:

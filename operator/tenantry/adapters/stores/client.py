@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 PART_BYTES: Final = 16 * 1024 * 1024
 """An upload has at most 10,000 parts: a backup at most 160 GB."""
 PARTS_AT_ONCE: Final = 2
+PAGE: Final = 1000
+"""Objects that are listed by one request."""
 READ_BYTES: Final = 1024 * 1024
 REQUEST_SECONDS: Final = 60
 """One request with its body: a part takes that long at 2 Mbit/s."""
@@ -116,11 +118,24 @@ class ObstoreStore:
         """See `ObjectStore`."""
         found: list[StoredObject] = []
         with _translated():
-            async for page in obstore.list(self._store, prefix.rstrip("/") or None, chunk_size=min(most, 1000)):
+            async for page in obstore.list(self._store, prefix.rstrip("/") or None, chunk_size=min(most, PAGE)):
                 found += [StoredObject(each["path"], each["size"]) for each in page]
                 if len(found) >= most:
                     break
         return found[:most]
+
+    async def walk(self, prefix: str) -> AsyncIterator[StoredObject]:
+        """See `ObjectStore`."""
+        with _translated():
+            pages = aiter(obstore.list(self._store, prefix.rstrip("/") or None, chunk_size=PAGE))
+        while True:
+            with _translated():
+                try:
+                    page = await anext(pages)
+                except StopAsyncIteration:
+                    return
+            for each in page:
+                yield StoredObject(each["path"], each["size"])
 
     async def delete(self, key: str) -> None:
         """See `ObjectStore`."""
