@@ -45,11 +45,11 @@ Tenantry support bundle
 Gathered with the rights of whoever ran `tenantry support-bundle`. No Secret was asked for.
 
 Taken out, and shown as [left out]: values of environments (spec.env, env of containers), descriptions, details of
-previews, limits that are no numbers, arguments that are no plain flags, annotations of others than Tenantry. Texts, logs
-too, were masked (***) where something looked like a password, a token, a key, or user info in a URL.
+previews, limits that are no numbers, arguments that are no plain flags, annotations of others than Tenantry. In texts,
+logs too, whatever looked like a password, a token, a key, or user info in a URL was masked (***).
 
-Look through it yourself before you give it away: names of tenants, workspaces, hosts and servers are in it, and a secret
-that has no mark of one is not recognised.
+Look through it yourself before you give it away: names of tenants, workspaces, hosts and servers are in it, and a
+secret that has no mark of one is not recognised.
 
   manifest.json     every file with its size and digest; what was left out, and why
   versions.json     of this command, of the API server, of the operator's pods

@@ -18,7 +18,7 @@ from tenantry.ports.kube import KubeError
 T = TypeVar("T")
 
 
-class NotAsked(click.ClickException):  # noqa: N818 - click names them like this
+class NotAsked(click.ClickException):
     """Nobody could be asked."""
 
     exit_code = 2
