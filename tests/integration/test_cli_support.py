@@ -48,7 +48,7 @@ def shop(lab: Lab) -> Shop:
     """One tenant that is Ready, with all kinds of things that are nobody's business."""
     shop = Shop(lab, "support-shop")
     env = {"LOG_LEVEL": "info", "API_CODE": ENV_VALUE}
-    shop.open("acme", env=env, description=DESCRIBED, limits={"MAX_USERS": "7"})
+    shop.open("acme", env=env, description=DESCRIBED)
     shop.kubectl("annotate", "tenant", "acme", f"kubectl.kubernetes.io/last-applied-configuration={ANNOTATED}")
     return shop
 
@@ -240,7 +240,6 @@ def test_a_bundle_has_what_helps_and_no_secret_in_it(lab: Lab, shop: Shop, pod: 
     tenant = json.loads(files[f"objects/tenants/{shop.name}/acme.json"])
     assert tenant["kind"] == "Tenant"
     assert tenant["spec"]["env"] == {"LOG_LEVEL": "[left out]", "API_CODE": "[left out]"}
-    assert tenant["spec"]["limits"] == {"MAX_USERS": "7"}
     assert tenant["status"]["conditions"][0]["type"] == "Ready"
     assert "reconcil" in files[f"logs/{pod}/operator.log"] or "operator" in files[f"logs/{pod}/operator.log"]
     assert "http://***@proxy.example.com" in files[f"logs/{pod}/operator.log"]

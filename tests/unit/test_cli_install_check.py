@@ -235,7 +235,8 @@ def test_what_is_over_the_bound_is_left_out_and_said_to_be(tmp_path: Path) -> No
         made.add("small", "x")
         made.add("big", "x" * MEGABYTE)
         made.add("other", "y")
-        assert made.left_out == 1
+        made.add("objects/../../../etc/z", "z")
+        assert made.left_out == 2
     with tarfile.open(path) as read:
         assert read.getnames() == ["f/small", "f/other", "f/manifest.json"]
         assert "--max-size" in (read.extractfile("f/manifest.json") or io.BytesIO()).read().decode()

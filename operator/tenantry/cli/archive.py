@@ -76,7 +76,10 @@ class Archive:
         Raises:
             ArchiveError: it can't be written.
         """
-        data = text.encode()
+        if ".." in name.split("/") or name.startswith("/"):  # names come from a server: none leads out of the folder
+            self.leave_out(name.replace("/", " "), "its name is no path within the bundle")
+            return
+        data = text.encode(errors="replace")
         if self._size + len(data) > self._limit:
             self.leave_out(name, f"over the bound of {self._limit // MEGABYTE} MB for all of it (--max-size)")
             return
