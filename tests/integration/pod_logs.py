@@ -1,7 +1,8 @@
-"""The part of a kubelet that gives logs, and a node for it: what a pod on it has logged is a text of the test's."""
+"""What a pod shows without being run: a node whose kubelet gives its logs, and a server that is its metrics."""
 
 from __future__ import annotations
 
+import socket
 import ssl
 import tempfile
 import threading
@@ -20,6 +21,45 @@ from tests.integration.node import NODES
 LogOf = Callable[[str, bool], str | None]
 """Given the container and whether the previous one is meant: its log; None where there was none."""
 NODE: Final = "logging-node"
+
+
+class PodMetrics:
+    """A server at an address of this machine that API servers take for a pod's: they refuse loopback."""
+
+    def __init__(self, text_of: Callable[[], str]) -> None:
+        self.address = _own_address()
+        self._server = ThreadingHTTPServer((self.address, 0), _metrics_handler(text_of))
+        self.port = self._server.server_address[1]
+        self._thread = threading.Thread(target=self._server.serve_forever, daemon=True, name="pod-metrics")
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+
+def _own_address() -> str:
+    """The one that this machine would use to the outside; nothing is sent."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.connect(("192.0.2.1", 9))
+        return str(probe.getsockname()[0])
+
+
+def _metrics_handler(text_of: Callable[[], str]) -> type[BaseHTTPRequestHandler]:
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200 if self.path == "/metrics" else 404)
+            self.end_headers()
+            self.wfile.write(text_of().encode())
+
+        def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - http.server calls it so
+            """Nothing: standard error is the tests'."""
+
+    return Handler
 
 
 class LoggingNode:

@@ -16,7 +16,7 @@ import pytest
 import yaml
 from click.testing import CliRunner
 from tests.integration.acting import role_binding
-from tests.integration.pod_logs import NODE, LoggingNode
+from tests.integration.pod_logs import NODE, LoggingNode, PodMetrics
 from tests.scene.careful import Shop, careful_lab, command
 from tests.scene.installation import NAMESPACE, ROOT, apply
 from tests.scene.lab import Lab, conditions_text, tenant_body, wait_until
@@ -119,8 +119,8 @@ def test_kinds_of_another_version_are_told_by_their_fields(lab: Lab, shop: Shop)
         found = of(check(lab, "--no-pods", code=1), "Wrong")
         assert found == {"tenantplans.tenantry.io": f"older than {__version__}: lacks spec.displayName"}
         lab.management.access.kubectl(*patch, json.dumps(newer))
-        found = of(check(lab, "--no-pods", code=1), "Wrong")["tenantplans.tenantry.io"]
-        assert "lacks spec.displayName; has spec.brandNew beside" in found
+        told = of(check(lab, "--no-pods", code=1), "Wrong")["tenantplans.tenantry.io"]
+        assert "lacks spec.displayName; has spec.brandNew beside" in told
     assert not of(check(lab, "--no-pods", code=0), "Wrong")
 
 
@@ -213,8 +213,17 @@ def pod(lab: Lab) -> Iterator[str]:
         "spec": template["spec"] | {"nodeName": NODE},
     }
     access = lab.management.access
-    with LoggingNode(access, log_of):
+    with LoggingNode(access, log_of), PodMetrics(lambda: lab.operator.get("/metrics") or "") as metrics:
+        ports = [{"name": "metrics", "containerPort": metrics.port}]
+        container = template["spec"]["containers"][0]
+        body["spec"]["containers"] = [
+            {**container, "ports": ports, "startupProbe": None, "livenessProbe": None, "readinessProbe": None}
+        ]
         apply(access, deployment | {"spec": deployment["spec"] | {"replicas": 0}}, body)
+        status = {"podIP": metrics.address, "podIPs": [{"ip": metrics.address}], "phase": "Running"}
+        ready = [{"type": "Ready", "status": "True"}]
+        patch = json.dumps({"status": {**status, "conditions": ready}})
+        access.kubectl("patch", "pod", "tenantry-operator-0", "-n", NAMESPACE, "--subresource=status", "-p", patch)
         try:
             yield body["metadata"]["name"]
         finally:
@@ -233,7 +242,7 @@ def test_a_bundle_has_what_helps_and_no_secret_in_it(lab: Lab, shop: Shop, pod: 
         "README.md", "manifest.json", "versions.json", "install-check.txt", "install-check.json",
         f"objects/tenants/{shop.name}/acme.json", "objects/clusters/eu-1.json", "kinds/tenants.tenantry.io.json",
         "objects/databaseservers/shared-fra.json", "operator/deployments/tenantry-operator.json",
-        f"operator/pods/{pod}.json", f"logs/{pod}/operator.log",
+        f"operator/pods/{pod}.json", f"logs/{pod}/operator.log", f"metrics/{pod}.txt",
     } <= files.keys()  # fmt: skip
     assert any(name.startswith("objects/tenantrecords/acme-") for name in files)
     assert any(name.startswith(f"events/{shop.name}/") for name in files)
@@ -241,7 +250,10 @@ def test_a_bundle_has_what_helps_and_no_secret_in_it(lab: Lab, shop: Shop, pod: 
     assert tenant["kind"] == "Tenant"
     assert tenant["spec"]["env"] == {"LOG_LEVEL": "[left out]", "API_CODE": "[left out]"}
     assert tenant["status"]["conditions"][0]["type"] == "Ready"
-    assert "reconcil" in files[f"logs/{pod}/operator.log"] or "operator" in files[f"logs/{pod}/operator.log"]
+    assert "tenants can be placed here" in files[f"logs/{pod}/operator.log"]
+    assert "tenantry_build_info" in files[f"metrics/{pod}.txt"]
+    assert json.loads(files["versions.json"])["operatorPods"] == {pod: __version__}
+    assert f"Pod tenantry-system/{pod}" in of(json.loads(files["install-check.json"])["findings"], "Well")
     assert "http://***@proxy.example.com" in files[f"logs/{pod}/operator.log"]
     _assert_manifest(files, pod)
     known = secrets_of(lab) | {ENV_VALUE, DESCRIBED, ANNOTATED, LOGGED}
@@ -258,7 +270,7 @@ def _assert_manifest(files: dict[str, str], pod: str) -> None:
         name: hashlib.sha256(text.encode()).hexdigest() for name, text in files.items() if name != "manifest.json"
     }
     left_out = {each["what"] for each in manifest["leftOut"]}
-    assert left_out == {f"logs/{pod}/operator-previous.log", f"metrics/{pod}.txt"}, manifest["leftOut"]
+    assert left_out == {f"logs/{pod}/operator-previous.log"}, manifest["leftOut"]
 
 
 def test_a_bundle_is_the_same_files_each_time_and_replaces_none(lab: Lab, shop: Shop, tmp_path: Path) -> None:

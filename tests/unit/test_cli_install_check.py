@@ -157,7 +157,8 @@ def test_a_deployment_at_zero_or_not_ready_is_wrong() -> None:
 
 
 def test_a_management_cluster_without_an_id_is_wrong() -> None:
-    found = [of_identity(each) for each in (None, {"data": {}}, {"data": {"managementId": "m"}})]
+    seen: list[Json | None] = [None, {"data": {}}, {"data": {"managementId": "m"}}]
+    found = [of_identity(each) for each in seen]
     assert [each.level for each in found] == [Level.WRONG, Level.WRONG, Level.WELL]
 
 

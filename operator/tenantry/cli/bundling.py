@@ -158,7 +158,7 @@ class Bundling:
     async def _log(self, pod: Ref, container: str, *, previous: bool) -> None:
         name = f"logs/{pod.name}/{container}{'-previous' if previous else ''}.log"
         try:
-            data, cut = await _tail(self._client.log(pod, container, previous=previous), self._order.log_bytes)
+            data, cut = await tail(self._client.log(pod, container, previous=previous), self._order.log_bytes)
         except KubeError as error:
             self._archive.leave_out(name, scrubbed_text(error.message))
             return
@@ -213,7 +213,7 @@ class Bundling:
         return sorted(bodies, key=lambda each: (each["metadata"].get("namespace", ""), each["metadata"]["name"]))
 
 
-async def _tail(pieces: AsyncIterator[bytes], most: int) -> tuple[bytes, bool]:
+async def tail(pieces: AsyncIterator[bytes], most: int) -> tuple[bytes, bool]:
     """The end of a stream, and whether something was before it. Never has more than that and a piece in memory.
 
     Raises:
