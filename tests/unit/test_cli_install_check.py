@@ -212,6 +212,16 @@ def test_every_tenant_is_counted_however_many_are_bad(bodies: list[Json]) -> Non
     assert len(found) <= 13
 
 
+def test_a_tenant_that_is_ready_and_whose_backups_fail_is_told() -> None:
+    body = tenant()
+    backups = {"type": "BackupHealthy", "status": "False", "reason": "BackupFailed", "message": "the store refused"}
+    body["status"]["conditions"].append(backups)
+    found = [each for each in of_tenants([body, tenant("brick")], NOW) if each.level == Level.WRONG]
+    assert [(each.what, each.message) for each in found] == [
+        ("backups of Tenant shop/acme", "BackupFailed: the store refused")
+    ]
+
+
 def test_an_active_record_without_its_tenant_is_wrong_and_a_deleted_one_is_not() -> None:
     records = [
         {"metadata": {"name": f"{name}-1"}, "spec": {"state": state, "workspace": "shop", "tenant": name}}

@@ -10,6 +10,7 @@ from enum import IntEnum
 from typing import Final
 
 from tenantry import __version__
+from tenantry.api.conditions import ConditionType
 from tenantry.api.names import IDENTITY_CONFIG_MAP, IDENTITY_KEY, TENANT_FINALIZER
 from tenantry.api.tenantrecord import RecordState
 from tenantry.cli.departed import is_held, ready_of
@@ -193,7 +194,8 @@ _WAYS: Final = {
 
 def of_tenants(tenants: Iterable[Json], now: datetime) -> list[Finding]:
     """How many there are in which state, and the worst of them by name."""
-    all_of_them = sorted((standing_of(each, now) for each in tenants), key=lambda each: (each.rank, each.name))
+    bodies = list(tenants)
+    all_of_them = sorted((standing_of(each, now) for each in bodies), key=lambda each: (each.rank, each.name))
     bad = [each for each in all_of_them if each.rank in _WAYS]
     findings = [
         wrong(
@@ -212,10 +214,34 @@ def of_tenants(tenants: Iterable[Json], now: datetime) -> list[Finding]:
         notice(Area.TENANTS, f"Tenant {each.name}", f"{each.word}: {each.message}".rstrip(": "))
         for each in [one for one in all_of_them if one.rank in (Rank.DELETING, Rank.WAITING)][:MOST_NAMED]
     ]
+    findings += _of_backups(bodies)
     count = Counter(each.word for each in all_of_them)
     findings.append(well(Area.TENANTS, f"{len(all_of_them)} tenants", _counted(count) or "there is none"))
     if not any(each.rank == Rank.HELD for each in all_of_them):
         findings.append(well(Area.DELETIONS, "deletions", "none is held"))
+    return findings
+
+
+def _of_backups(tenants: Iterable[Json]) -> list[Finding]:
+    """The first of those whose backups are not as they should be, whether they are Ready or not."""
+    bad = [
+        (f"{each['metadata']['namespace']}/{each['metadata']['name']}", condition)
+        for each in tenants
+        for condition in (each.get("status") or {}).get("conditions") or ()
+        if (condition["type"], condition["status"]) == (ConditionType.BACKUP_HEALTHY, "False")
+    ]
+    findings = [
+        wrong(
+            Area.TENANTS,
+            f"backups of Tenant {name}",
+            f"{condition.get('reason', '')}: {condition.get('message', '')}",
+            TROUBLESHOOTING,
+        )
+        for name, condition in sorted(bad, key=lambda each: each[0])[:MOST_NAMED]
+    ]
+    if len(bad) > MOST_NAMED:
+        remedy = "kubectl get tenants -A -o wide"
+        findings.append(wrong(Area.TENANTS, f"backups of {len(bad) - MOST_NAMED} more", "are not well", remedy))
     return findings
 
 
