@@ -9,8 +9,10 @@ from tenantry.cli.backups import backups
 from tenantry.cli.cluster import cluster
 from tenantry.cli.crds import crds
 from tenantry.cli.deletions import deletions
+from tenantry.cli.install_check import install_check
 from tenantry.cli.operator import operator
 from tenantry.cli.preview import preview
+from tenantry.cli.support_bundle import support_bundle
 from tenantry.cli.undelete import undelete
 
 
@@ -27,3 +29,5 @@ main.add_command(undelete)
 main.add_command(deletions)
 main.add_command(backups)
 main.add_command(preview)
+main.add_command(install_check)
+main.add_command(support_bundle)

@@ -14,6 +14,7 @@ import yaml
 Json = dict[str, Any]
 
 TARGET_RIGHTS: Final = "target-rbac.yaml"
+MANAGEMENT_RIGHTS: Final = "management-rbac.yaml"
 
 
 class _Dumper(yaml.SafeDumper):
