@@ -18,6 +18,7 @@ from tenantry.adapters.kube.client import KubeClient
 from tenantry.adapters.kube.events import EventWriter
 from tenantry.adapters.kube.management import management_client
 from tenantry.adapters.kube.targets import TargetPool
+from tenantry.adapters.kube.transport import NOBODY_SPECIAL
 from tenantry.adapters.postgres.copying import PostgresCopier
 from tenantry.adapters.postgres.dumping import PostgresDumper
 from tenantry.adapters.postgres.loading import PostgresLoader
@@ -61,6 +62,7 @@ from tenantry.runtime.handlers import run_kopf
 from tenantry.runtime.health import Heartbeat, no_run_over
 from tenantry.runtime.http import HttpEndpoints
 from tenantry.runtime.kinds import RenewedKinds
+from tenantry.runtime.leading import Leadership
 from tenantry.runtime.logs import configure_logging, log_context
 from tenantry.runtime.management import HANDLED, ManagementCache
 from tenantry.runtime.metrics import Metrics
@@ -81,6 +83,8 @@ RELIST_SECONDS: Final = 60.0
 WATCH_LAG: Final = 5.0
 """What a list has shown, a watch has told of by then; or it tells nothing any more."""
 PASSWORD_BYTES: Final = 24
+MAX_INSTANCE: Final = 128
+"""Characters of an Event's `reportingInstance`."""
 
 Reconcile = Callable[[Ref], Awaitable[Result]]
 
@@ -104,6 +108,9 @@ class Operator:
         )
         self._waker = Waker(self._queue, self._ledger, options.namespace)
         self._heartbeat = Heartbeat(clock=self._clock)
+        self._instance = options.instance or f"{socket.gethostname()}_{secrets.token_hex(4)}"
+        self._leadership = Leadership(options, self._instance, self._metrics)
+        self._caller = NOBODY_SPECIAL
         self._rewatch = asyncio.Event()
         self._primed = False
         self._cache: ManagementCache | None = None
@@ -122,15 +129,31 @@ class Operator:
                 "event-loop": self._heartbeat.check,
                 "reconciles": no_run_over(STUCK_RUN, lambda: self._queue.longest_run),
             },
-            ready={"caches": lambda: None if self._primed else "not everything has been listed yet"},
+            ready={"caches": self._check_caches},
         )
         await endpoints.start()
-        kube = await management_client(self._options.kubeconfig, on_request=self._metrics.request_hook("management"))
+        heartbeat = asyncio.create_task(self._heartbeat.run(), name="heartbeat")
+        try:
+            async with self._leadership.held(stop) as caller:
+                if caller is not None:
+                    self._caller = caller
+                    await self._lead(stop)
+        finally:
+            heartbeat.cancel()
+            await asyncio.gather(heartbeat, return_exceptions=True)
+            await endpoints.stop()
+
+    def _check_caches(self) -> str | None:
+        """A process that stands by is ready for that, with empty caches."""
+        return None if self._primed or self._leadership.waiting else "not everything has been listed yet"
+
+    async def _lead(self, stop: asyncio.Event) -> None:
+        hook = self._metrics.request_hook("management")
+        kube = await management_client(self._options.kubeconfig, on_request=hook, caller=self._caller)
         try:
             await self._serve(kube, stop)
         finally:
             await kube.close()
-            await endpoints.stop()
 
     async def _serve(self, kube: KubeClient, stop: asyncio.Event) -> None:
         options = self._options
@@ -140,7 +163,7 @@ class Operator:
         self._waker.live = self._cache = cache
         targets = self._target_pool(kube, identity)
         servers = ServerPool(allow_loopback=options.allow_loopback_targets)
-        events = EventWriter(kube, self._clock, instance=socket.gethostname())
+        events = EventWriter(kube, self._clock, instance=self._instance[:MAX_INSTANCE])
         world = World(
             settings=Settings(
                 management_id=identity,
@@ -169,7 +192,6 @@ class Operator:
             for name, work in (
                 ("watches", cache.run()),
                 ("events", events.run()),
-                ("heartbeat", self._heartbeat.run()),
             )
         ]
         try:
@@ -199,6 +221,7 @@ class Operator:
             clock=self._clock,
             on_change=self._waker.target_changed,
             on_request=self._metrics.request_hook,
+            caller=self._caller,
         )
 
     async def _work(
