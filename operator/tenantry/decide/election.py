@@ -3,8 +3,9 @@
 As client-go does it: nobody reads another machine's clock. Who does not hold the Lease looks at it again and again, and
 takes it once it has stayed the same, by the own clock, for as long as the holder said. Who holds it stops well before
 others can come to that. Two things are stricter here: a Lease that somebody deleted or emptied by hand is not free
-before that time either, for its holder learns of it only with the next renewal; and a term is known by more than its
-holder's name, so that a second process of the same name is noticed.
+before that time either, for its holder learns of it only with the next renewal: where there is none, an empty one is
+made, for the time to count from; and a term is known by more than its holder's name, so that a second process of the
+same name is noticed.
 """
 
 from __future__ import annotations
@@ -130,37 +131,25 @@ def seen(before: Sighting | None, term: Term | None, now: float, timings: Timing
         now: By the own clock, from after the answer.
         timings: Our own, for a Lease that does not say how long it lasts.
     """
-    if before is None:
-        return Sighting(term, now, term.seconds if term else timings.whole, first=True)
-    if before.term == term:
+    if before is not None and before.term == term:
         return before
-    if term is None:
-        # Who had it before may think that it has it still, and learns of this with its next renewal.
-        patience = max(before.patience, timings.whole)
-    elif term.same_as(before.term):
-        patience = before.patience  # the holder goes by what it wrote first, whatever a person makes of it
-    else:
-        patience = term.seconds
-    return Sighting(term, now, patience, first=False)
+    # Not sooner than by our own word: a person may have written fewer seconds, which its holder does not know yet.
+    patience = max(term.seconds if term is not None else 0, timings.whole)
+    return Sighting(term, now, patience, first=before is None)
 
 
-def free_at(sighting: Sighting, instance: str, *, newcomer: bool) -> float:
-    """The time by the own clock from which on the Lease may be taken.
+def free_at(sighting: Sighting, instance: str) -> float:
+    """The time by the own clock from which on a Lease that is there may be taken.
 
     Args:
         sighting: The Lease.
         instance: What we call ourselves in it.
-        newcomer: No operator has ever run here, so nobody can think of itself as the leader.
     """
     term = sighting.term
-    at_once = (
-        sighting.first and newcomer
-        if term is None
-        else (not term.holder and term.seconds <= RELEASED_SECONDS)
-        # Our name before we ever wrote it: the same pod's process of before, which is dead, or we would not be.
-        or (sighting.first and term.holder == instance)
-    )
-    return sighting.since if at_once else sighting.since + sighting.patience
+    given_back = term is not None and not term.holder and term.seconds <= RELEASED_SECONDS
+    # Our name before we ever wrote it: the same pod's process of before, which is dead, or we would not be.
+    heir = term is not None and term.holder == instance and sighting.first
+    return sighting.since if given_back or heir else sighting.since + sighting.patience
 
 
 class Move(Enum):
@@ -168,6 +157,8 @@ class Move(Enum):
 
     TAKE = auto()
     RENEW = auto()
+    MARK = auto()
+    """Make an empty one, and see how long it stays so."""
     WAIT = auto()
     LOST = auto()
 
@@ -183,14 +174,17 @@ def next_move(
         instance: What we call ourselves.
         now: By the own clock.
         leading: The deadline to renew has not passed since the last renewal.
-        newcomer: As `free_at` takes it.
+        newcomer: No operator has ever run here, so nobody can think of itself as the leader.
     """
     if claim is not None and claim.same_as(sighting.term):
         return Move.RENEW
+    term = sighting.term
     if leading:
-        # Deleted by hand: the others wait before they make it anew, so it can only be ours.
-        return Move.RENEW if sighting.term is None else Move.LOST
-    return Move.TAKE if now >= free_at(sighting, instance, newcomer=newcomer) else Move.WAIT
+        # Deleted or emptied by hand: the others have to watch it for longer than we lead, so it is still ours.
+        return Move.LOST if term is not None and term.holder else Move.RENEW
+    if term is None:
+        return Move.TAKE if newcomer else Move.MARK
+    return Move.TAKE if now >= free_at(sighting, instance) else Move.WAIT
 
 
 def claimed(before: Term | None, instance: str, wall: str, timings: Timings) -> Term:
@@ -203,6 +197,11 @@ def claimed(before: Term | None, instance: str, wall: str, timings: Timings) -> 
         timings: Ours.
     """
     return Term(instance, timings.whole, wall, wall, before.transitions + 1 if before is not None else 0)
+
+
+def marked(wall: str, timings: Timings) -> Term:
+    """The term to write where there is no Lease: held by nobody, and not given back by anybody."""
+    return Term("", timings.whole, wall, wall, 0)
 
 
 def released(term: Term, wall: str) -> Term:

@@ -20,6 +20,7 @@ from tenantry.decide.election import (
     Timings,
     claimed,
     free_at,
+    marked,
     next_move,
     released,
     seen,
@@ -183,6 +184,9 @@ class Election:
             if move in {Move.WAIT, Move.LOST}:
                 return move
             try:
+                if move is Move.MARK:
+                    await self._put(marked(wall_time(), self._timings))
+                    continue
                 await self._write(self._term_to_write(move))
             except _LOOK_AGAIN as error:
                 if isinstance(error, NotFoundError) and self._body is None:
@@ -198,8 +202,7 @@ class Election:
             term = term_of(self._body, self._timings)
         except NotFoundError:
             self._body = None
-            if self._sighting is None:
-                self._newcomer = await self._nobody_was_here()
+            self._newcomer = await self._nobody_was_here()
         self._sighting = seen(self._sighting, term, self._clock(), self._timings)
         self._looked = True
 
@@ -249,7 +252,7 @@ class Election:
         """Seconds until the next look: not later than the moment in which the Lease is free."""
         if self._sighting is None or move is not Move.WAIT:
             return SHORTEST_PAUSE
-        left = free_at(self._sighting, self._instance, newcomer=self._newcomer) - self._clock()
+        left = free_at(self._sighting, self._instance) - self._clock()
         return max(SHORTEST_PAUSE, min(pause, left))
 
     def _tell(self, told: str) -> str:
