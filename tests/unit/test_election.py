@@ -162,10 +162,10 @@ def _fields(term: Term) -> dict[str, str | float | int]:
 
 def _history(choose: random.Random) -> list[tuple[str, dict[str, Any]]]:
     """What happens: mostly what usually does, and now and then everything else."""
-    number = {"number": choose.randrange(3)}
+    number: dict[str, Any] = {"number": choose.randrange(3)}
     edits = [{"holder": ""}, {"holder": "c1"}, {"holder": "me"}, {"seconds": 1}, {"seconds": 99}]
     later = choose.choice([0.0, 5.0, 20.0])
-    usual = ("a_usual_step", {**number, "seconds": choose.choice([0.1, 0.5, 1.0])})
+    usual: tuple[str, dict[str, Any]] = ("a_usual_step", {**number, "seconds": choose.choice([0.1, 0.5, 1.0])})
     others = [
         ("time_passes", {"seconds": choose.choice([2.0, 4.0, 16.0])}),
         ("look_and_decide", {**number, "answered_after": choose.choice([0.0, 3.0, 20.0])}),
