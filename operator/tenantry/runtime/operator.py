@@ -162,7 +162,7 @@ class Operator:
         cache = ManagementCache(kube, options.namespace, self._waker.changed)
         self._waker.live = self._cache = cache
         targets = self._target_pool(kube, identity)
-        servers = ServerPool(allow_loopback=options.allow_loopback_targets)
+        servers = ServerPool(allow_loopback=options.allow_loopback_targets, may_write=self._caller.may_write)
         events = EventWriter(kube, self._clock, instance=self._instance[:MAX_INSTANCE])
         world = World(
             settings=Settings(
@@ -177,7 +177,7 @@ class Operator:
             ledger=self._ledger,
             targets=targets,
             servers=servers,
-            own_servers=TunnelledServers(self._clock),
+            own_servers=TunnelledServers(self._clock, self._caller.may_write),
             clock=self._clock,
             dns=DnsLookup(options.dns_servers, allow_loopback=options.allow_loopback_targets),
             events=events,
