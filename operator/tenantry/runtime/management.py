@@ -26,6 +26,7 @@ from tenantry.api.resources import (
     TENANTS,
     Ref,
     Resource,
+    resource_of,
 )
 from tenantry.ports.kube import Kube, WatchEvent
 from tenantry.ports.world import Json
@@ -127,8 +128,17 @@ class ManagementCache:
         return self._main.all(resource)
 
     def observe(self, body: Json) -> None:
-        """See `LiveObjects`."""
+        """See `LiveObjects`.
+
+        The answer to our own write may be the first that is heard of somebody else's new spec: what the watch tells of
+        it afterwards is older than the answer, and no news any more.
+        """
         self._main.observe(body)
+        metadata = body["metadata"]
+        ref = Ref(resource_of(body), metadata.get("namespace", ""), metadata["name"])
+        known = self._essences.get(ref)
+        if known is not None and known.generation < metadata.get("generation", 0):
+            self._changed(ref, "", body)
 
     def forget(self, ref: Ref, *, uid: str = "") -> None:
         """See `LiveObjects`."""
