@@ -158,6 +158,11 @@ class Server:
         """Whether the process is there (paused or not)."""
         return self._guard.poll() is None
 
+    @property
+    def exit_code(self) -> int | None:
+        """How it ended, 128 and the signal's number where that was one; None while it is there."""
+        return self._guard.poll()
+
     def log_tail(self, lines: int = LOG_TAIL_LINES) -> str:
         """The last lines that it wrote."""
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])

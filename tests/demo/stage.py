@@ -127,7 +127,9 @@ def _start_operator(screen: Screen, stack: ExitStack, folder: Path, kubeconfig: 
     path = folder / "operator.kubeconfig"
     path.touch(mode=0o600)
     path.write_text(kubeconfig)
-    operator = OperatorProcess(path, folder / "operator.log", stop_seconds=OPERATOR_STOP_SECONDS, remove=folder)
+    operator = OperatorProcess(
+        path, folder / "operator.log", stop_seconds=OPERATOR_STOP_SECONDS, elect=True, remove=folder
+    )
     group = ServerGroup({"operator, as the ServiceAccount tenantry-operator": operator})
     stack.callback(group.stop)
     with screen.waiting("starting the operator"):

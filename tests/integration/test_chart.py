@@ -46,6 +46,7 @@ RELEASES_OWN = (
 )
 EVERYTHING = CHART / "ci" / "everything-values.yaml"
 WITHOUT_KINDS = CHART / "ci" / "without-kinds-values.yaml"
+REPLICATED = CHART / "ci" / "replicated-values.yaml"
 DIGEST = "sha256:" + "0" * 64
 
 ci_values = pytest.mark.parametrize("values", CI_VALUES, ids=lambda path: path.stem)
@@ -111,7 +112,9 @@ def test_helm_finds_no_fault_and_the_api_server_accepts_all_of_it_without_a_warn
         ((), "/image/repository"),
         (("image.repository=registry.example.com/a:1",), "/image/repository"),
         (("image.repository=a", f"image.digest={DIGEST[:-1]}"), "/image/digest"),
-        (("image.repository=a", "replicas=2"), "/replicas"),
+        (("image.repository=a", "replicas=6"), "/replicas"),
+        (("image.repository=a", "replicas=2", "leaderElection.enabled=false"), "leaderElection.enabled"),
+        (("image.repository=a", "leaderElection.leaseDuration=0"), "/leaderElection/leaseDuration"),
         (("image.repository=a", "operator.workers=0"), "/operator/workers"),
         (("image.repository=a", "operator.massDeletion.share=2"), "/operator/massDeletion/share"),
         (("image.repository=a", "operator.wrokers=3"), "wrokers"),
@@ -193,6 +196,8 @@ def test_every_value_for_the_operator_reaches_its_flag(helm: Helm) -> None:
         "metrics_address": ":9080", "health_address": ":9081", "workers": 64, "resync": 1200,
         "mass_deletion_count": 20, "mass_deletion_span": 300, "mass_deletion_share": 0.25, "hold_terminating": False,
         "rollout_settle": 30, "rollout_patience": 120.5, "allow_loopback_targets": True,
+        "instance": None, "leader_elect": True, "leader_elect_resource_name": "operators",
+        "leader_elect_lease_duration": 60, "leader_elect_renew_deadline": 40.5, "leader_elect_retry_period": 5,
         "dns_servers": ("192.0.2.53", "192.0.2.54:5353"), "log_format": "text", "log_level": "DEBUG",
     }  # fmt: skip
 
@@ -262,6 +267,25 @@ def test_monitor_policy_and_budget_choose_the_operators_pods_and_the_ports_that_
     assert {rule["ports"][0]["port"] for rule in policy["ingress"]} == set(ports.values())
     tester = one(bodies, "Pod", "tenantry-operator-test")["metadata"]["labels"]
     assert policy["ingress"][1]["from"][0]["podSelector"]["matchLabels"].items() <= tester.items()
+
+
+def test_several_replicas_prefer_different_nodes_and_each_knows_its_own_name(helm: Helm) -> None:
+    spec = one(objects(rendered(helm, REPLICATED)), "Deployment")["spec"]
+    assert (spec["replicas"], spec["strategy"]["rollingUpdate"]) == (2, {"maxSurge": 1, "maxUnavailable": 0})
+    pod = spec["template"]
+    (term,) = pod["spec"]["affinity"]["podAntiAffinity"]["preferredDuringSchedulingIgnoredDuringExecution"]
+    assert term["podAffinityTerm"]["labelSelector"]["matchLabels"].items() <= pod["metadata"]["labels"].items()
+    environment = {entry["name"]: entry for entry in pod["spec"]["containers"][0]["env"]}
+    assert environment["TENANTRY_INSTANCE"]["value"] == "$(POD_NAME)_$(POD_UID)"
+    assert environment["POD_UID"]["valueFrom"]["fieldRef"]["fieldPath"] == "metadata.uid"
+
+
+def test_without_election_the_old_one_ends_before_the_new_one_begins(helm: Helm) -> None:
+    spec = one(objects(rendered(helm, MINIMAL, "--set", "leaderElection.enabled=false")), "Deployment")["spec"]
+    assert spec["strategy"] == {"type": "Recreate"}
+    assert "affinity" not in spec["template"]["spec"]
+    (container,) = spec["template"]["spec"]["containers"]
+    assert operator.make_context("operator", [*container["args"]]).params["leader_elect"] is False
 
 
 @pytest.mark.parametrize("ready", [True, False])

@@ -20,7 +20,7 @@ from tests.integration.wire import (
 )
 
 from tenantry.adapters.kube.client import KubeClient
-from tenantry.adapters.kube.transport import Transport
+from tenantry.adapters.kube.transport import Caller, Transport
 from tenantry.api.resources import CONFIG_MAPS, SECRETS, Ref
 from tenantry.ports.kube import ExpiredError, ForbiddenError, InvalidError, UnreachableError
 
@@ -144,6 +144,24 @@ async def test_every_request_is_counted_answered_or_not() -> None:
     await error_of(gone.get(A))
     await gone.close()
     assert counted == [("GET", 200), ("GET", 0)]
+
+
+async def test_who_may_not_write_sends_no_write_and_says_who_it_is_when_it_reads() -> None:
+    async with wire(replying(config_map(1))) as server:
+        caller = Caller("operator-1 (a)_b\r\n", may_write=lambda: False)
+        client = KubeClient(Transport(f"http://127.0.0.1:{server.port}", caller=caller))
+        await client.get(A)
+        body = config_map(1)
+        writes = (
+            client.create(body), client.apply(body), client.replace(body), client.rehearse(body),
+            client.merge_patch(A, {}), client.delete(A), client.forward(A, 5432),
+        )  # fmt: skip
+        for write in writes:
+            assert "not the leader" in (await error_of(write)).message
+        await client.close()
+    (read,) = server.requests
+    assert read.method == "GET"
+    assert read.headers["user-agent"].endswith(" (operator-1a_b)")
 
 
 # --- lists -----------------------------------------------------------------------------------------------------

@@ -376,7 +376,7 @@ def test_a_signal_during_work_ends_it_soon_and_cleanly(lab: FaultyLab, name: str
     lab.stop_operator()
     log = lab.folder / f"signal-{number.name}.log"
     command = [sys.executable, "-m", "tenantry", "operator", "--kubeconfig", str(lab.kubeconfig)]
-    flags = ["--metrics-address", "0", "--health-address", "0", "--allow-loopback-targets"]
+    flags = ["--metrics-address", "0", "--health-address", "0", "--allow-loopback-targets", "--no-leader-elect"]
     with (
         lab.management_proxy.fault(Slow(0.5), "", method="PATCH") as slow,
         log.open("wb") as output,

@@ -125,6 +125,30 @@ async def test_a_failed_statement_leaves_as_an_error_of_the_port_and_the_next_se
         await connections.close()
 
 
+async def test_a_session_of_who_may_not_write_any_more_ends_without_its_commit(world: World) -> None:
+    leading = True
+    connections = Connections(params(world.access, may_write=lambda: leading), Limits())
+
+    async def write() -> None:
+        nonlocal leading
+        async with connections.home() as connection, connection.transaction():
+            await connection.execute("CREATE TABLE public.late ()")
+            leading = False
+
+    try:
+        with pytest.raises(DatabaseUnreachableError, match="not the leader"):
+            await write()
+        with pytest.raises(DatabaseUnreachableError, match="not the leader"):
+            async with connections.home() as connection:
+                await connection.execute("SELECT 1")
+        leading = True
+        async with connections.home() as connection:
+            found = await connection.execute("SELECT count(*) FROM pg_class WHERE relname = 'late'")
+            assert await found.fetchone() == (0,)
+    finally:
+        await connections.close()
+
+
 async def test_every_operator_session_is_pinned(world: World) -> None:
     connections = Connections(params(world.access), Limits())
     try:

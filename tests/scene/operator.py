@@ -40,6 +40,8 @@ class OperatorProcess:
         allow_loopback: Targets and database servers may be on this machine.
         stop_seconds: What it gets for its graceful end.
         program: What of Python runs `tenantry`.
+        elect: It works only while it holds the Lease, as by default. Without, a start after a SIGKILL need not wait for
+            the end of a dead process's lease.
         remove: The folder to delete when this process dies without having stopped the operator.
     """
 
@@ -52,11 +54,13 @@ class OperatorProcess:
         allow_loopback: bool = True,
         stop_seconds: float = STOP_SECONDS,
         program: Sequence[str] = ("-m", "tenantry"),
+        elect: bool = False,
         remove: Path | None = None,
     ) -> None:
         self._kubeconfig = kubeconfig
         self._log = log
-        self._flags = (*(("--allow-loopback-targets",) if allow_loopback else ()), *flags)
+        own = ("--leader-elect" if elect else "--no-leader-elect", *(("--allow-loopback-targets",) * allow_loopback))
+        self._flags = (*own, *flags)
         self._stop_seconds = stop_seconds
         self._program = tuple(program)
         self._remove = remove
@@ -64,16 +68,30 @@ class OperatorProcess:
         self.port = 0
 
     @property
+    def kubeconfig(self) -> Path:
+        """Of the management cluster."""
+        return self._kubeconfig
+
+    @property
     def pid(self) -> int:
         """Of the running process."""
-        if self._process is None:
-            raise RuntimeError("the operator is not running")
-        return self._process.pid
+        return self.process.pid
 
     @property
     def running(self) -> bool:
         """Whether the process is there."""
         return self._process is not None and self._process.running()
+
+    @property
+    def process(self) -> Server:
+        """What runs.
+
+        Raises:
+            RuntimeError: nothing does.
+        """
+        if self._process is None:
+            raise RuntimeError("the operator is not running")
+        return self._process
 
     @property
     def log_text(self) -> str:

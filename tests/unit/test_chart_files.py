@@ -16,7 +16,7 @@ from tenantry.cli.operator import operator
 
 Json = dict[str, Any]
 
-LEFT_TO_THE_CLUSTER = {"kubeconfig"}
+LEFT_TO_THE_CLUSTER = {"kubeconfig", "instance"}
 ALERTS = ROOT / CHART / "files" / "alerts.yaml"
 PAGES = ROOT / "docs" / "reference"
 

@@ -149,3 +149,13 @@ async def test_other_kinds_and_secrets_are_kept_apart() -> None:
     assert scene.cache.all(CLUSTERS) == scene.cache.all(NAMESPACES) == []
     assert scene.cache.get(Ref(SECRETS, "shop", "acme")) is None
     assert scene.cache.get(Ref(SECRETS, "tenantry-system", "acme")) is None
+
+
+async def test_a_new_spec_that_is_first_seen_in_the_answer_to_our_own_write_is_told_once() -> None:
+    scene = await Scene().primed()
+    scene.cache.observe(tenant(4, generation=2))
+    assert scene.told() == [("acme", True, True)]
+    scene.cache.take(TENANTS, "MODIFIED", tenant(3, generation=2))
+    scene.cache.take(TENANTS, "MODIFIED", tenant(4, generation=2))
+    scene.cache.observe(tenant(5, generation=2))
+    assert scene.told() == []

@@ -20,3 +20,19 @@ def test_a_flag_can_be_set_by_an_environment_variable() -> None:
     answer = CliRunner().invoke(main, ["operator"], env={"TENANTRY_METRICS_ADDRESS": "nonsense"})
     assert answer.exit_code == 2
     assert "'nonsense' is no address" in answer.output
+
+
+@pytest.mark.parametrize(
+    ("flags", "told"),
+    [
+        (("--leader-elect-lease-duration", "10"), "--leader-elect-renew-deadline 10"),
+        (("--leader-elect-renew-deadline", "2"), "--leader-elect-retry-period 2"),
+        (("--leader-elect-resource-name", "Not_This"), "--leader-elect-resource-name"),
+        (("--leader-elect-resource-name", "slot-1"), "not slot-..."),
+        (("--instance", "two words"), "--instance"),
+    ],
+)
+def test_an_election_that_can_not_work_is_refused_with_the_flags(flags: tuple[str, ...], told: str) -> None:
+    answer = CliRunner().invoke(main, ["operator", *flags])
+    assert answer.exit_code == 2
+    assert told in " ".join(answer.output.split())

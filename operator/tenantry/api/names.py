@@ -19,6 +19,8 @@ BACKUP_FINALIZER: Final = f"{GROUP}/tenantbackup"
 SYSTEM_NAMESPACE: Final = "tenantry-system"
 """Where claims live on every target, and the operator's default namespace on the management cluster."""
 
+LEADER_LEASE: Final = "tenantry-operator"
+"""The Lease in the operator's namespace that says which of several operators works."""
 IDENTITY_CONFIG_MAP: Final = "tenantry-identity"
 DELETIONS_CONFIG_MAP: Final = "tenantry-deletions"
 """In the operator's namespace: the deletions of the last minutes that left no record to count them by."""

@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import re
+from dataclasses import asdict
 from datetime import timedelta
+from typing import Any, Final
 
 import click
 
 from tenantry.adapters.kube.management import ManagementConfigError
-from tenantry.api.names import SYSTEM_NAMESPACE
+from tenantry.api.names import LEADER_LEASE, SYSTEM_NAMESPACE
 from tenantry.decide.deletion import StopRule
+from tenantry.decide.election import Timings
 from tenantry.decide.rollout import Pace
 from tenantry.ports.kube import KubeError
 from tenantry.reconcile.identity import IdentityError
 from tenantry.runtime.http import parse_address
 from tenantry.runtime.logs import LogFormat
 from tenantry.runtime.options import Options
+
+_LEASE: Final = re.compile(r"(?!slot-)[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?")
+_INSTANCE: Final = re.compile(r"[A-Za-z0-9._:-]{1,253}")
 
 
 def _address(_context: click.Context, _option: click.Parameter, value: str) -> str:
@@ -24,6 +31,19 @@ def _address(_context: click.Context, _option: click.Parameter, value: str) -> s
         parse_address(value)
     except ValueError as error:
         raise click.BadParameter(str(error)) from error
+    return value
+
+
+def _lease(_context: click.Context, _option: click.Parameter, value: str) -> str:
+    if not _LEASE.fullmatch(value):
+        message = f"{value!r} is no name for it: use up to 63 lower-case letters, digits, dots and dashes, not slot-..."
+        raise click.BadParameter(message)
+    return value
+
+
+def _instance(_context: click.Context, _option: click.Parameter, value: str | None) -> str | None:
+    if value is not None and not _INSTANCE.fullmatch(value):
+        raise click.BadParameter(f"{value!r}: use up to 253 letters, digits, dots, dashes, underscores and colons")
     return value
 
 
@@ -76,6 +96,41 @@ def _address(_context: click.Context, _option: click.Parameter, value: str) -> s
     show_default=True,
     help="Seconds after which a tenant that is not Ready on a changed plan stops its rollout.",
 )
+@click.option(
+    "--leader-elect/--no-leader-elect",
+    default=True,
+    show_default=True,
+    help="Work only while holding a Lease, so that several may run and one works.",
+)
+@click.option(
+    "--leader-elect-resource-name",
+    default=LEADER_LEASE,
+    show_default=True,
+    callback=_lease,
+    help="Of the Lease, in --namespace.",
+)
+@click.option(
+    "--leader-elect-lease-duration",
+    type=click.IntRange(1, 3600),
+    default=15,
+    show_default=True,
+    help="Seconds after which others take over from one that does not renew.",
+)
+@click.option(
+    "--leader-elect-renew-deadline",
+    type=click.FloatRange(0.5),
+    default=10,
+    show_default=True,
+    help="Seconds without a renewal after which the leader ends.",
+)
+@click.option(
+    "--leader-elect-retry-period",
+    type=click.FloatRange(0.1),
+    default=2,
+    show_default=True,
+    help="Seconds between two renewals.",
+)
+@click.option("--instance", callback=_instance, help="This one's name among several. [default: host name, random end]")
 @click.option("--allow-loopback-targets", is_flag=True, help="Targets and servers on this machine: for development.")
 @click.option(
     "--dns-server",
@@ -85,32 +140,42 @@ def _address(_context: click.Context, _option: click.Parameter, value: str) -> s
 )
 @click.option("--log-format", type=click.Choice([f.value for f in LogFormat]), default="text", show_default=True)
 @click.option("--log-level", default="INFO", show_default=True)
-def operator(
-    log_format: str,
-    dns_servers: tuple[str, ...],
-    mass_deletion_count: int,
-    mass_deletion_span: float,
-    mass_deletion_share: float,
-    hold_terminating: bool,
-    rollout_settle: float,
-    rollout_patience: float,
-    **flags: object,
-) -> None:
+def operator(**flags: Any) -> None:
     """Run the operator until it is told to stop (SIGINT or SIGTERM)."""
     # Imported here: it brings kopf and half of the start-up time, which the other commands can do without.
     from tenantry.runtime.operator import run_operator  # noqa: PLC0415 - see above
 
-    stop = StopRule(
-        count=mass_deletion_count,
-        span=timedelta(seconds=mass_deletion_span),
-        share=mass_deletion_share,
-        terminating=hold_terminating,
-    )
-    rollout = Pace(settle=rollout_settle, patience=rollout_patience)
-    options = Options(log_format=LogFormat(log_format), dns_servers=dns_servers, stop=stop, rollout=rollout, **flags)  # type: ignore[arg-type]  # click has checked the types
+    options = _options(flags)
     try:
         asyncio.run(run_operator(options))
     except (ManagementConfigError, IdentityError, KubeError) as error:
         raise click.ClickException(str(error)) from error
     except OSError as error:  # such as an address that somebody else listens on
         raise click.ClickException(error.strerror or str(error)) from error
+
+
+def _options(flags: dict[str, Any]) -> Options:
+    """The flags, as click has checked them one by one.
+
+    Raises:
+        click.UsageError: some of them do not go together.
+    """
+    take = flags.pop
+    stop = StopRule(
+        count=take("mass_deletion_count"),
+        span=timedelta(seconds=take("mass_deletion_span")),
+        share=take("mass_deletion_share"),
+        terminating=take("hold_terminating"),
+    )
+    rollout = Pace(settle=take("rollout_settle"), patience=take("rollout_patience"))
+    timings = Timings(
+        duration=take("leader_elect_lease_duration"),
+        renew=take("leader_elect_renew_deadline"),
+        retry=take("leader_elect_retry_period"),
+    )
+    if (problem := timings.problem()) is not None:
+        given = "--leader-elect-lease-duration {duration:g}, --leader-elect-renew-deadline {renew:g}, "
+        given += "--leader-elect-retry-period {retry:g}"
+        raise click.UsageError(f"{given.format(**asdict(timings))}: {problem}")
+    log_format = LogFormat(take("log_format"))
+    return Options(log_format=log_format, stop=stop, rollout=rollout, leader_elect_timings=timings, **flags)

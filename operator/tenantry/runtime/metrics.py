@@ -134,6 +134,12 @@ class _Families:
             registry=registry,
         )
         self.tenants = Gauge("tenantry_tenants", "Tenants by their state.", ("state",), registry=registry)
+        self.leader = Gauge(
+            "leader_election_master_status",
+            "Whether this process holds the Lease of that name: 1 or 0.",
+            ("name",),
+            registry=registry,
+        )
         self.build = Gauge(
             "tenantry_build_info", "Always 1; says what is running.", ("version", "python_version"), registry=registry
         )
@@ -309,6 +315,10 @@ class Metrics(QueueObserver, RunObserver):
     def forget_database_server(self, name: str) -> None:
         """The DatabaseServer is gone: drops its series."""
         self._families.servers.remove(name)
+
+    def set_leader(self, name: str, *, leading: bool) -> None:
+        """Whether this process holds a Lease."""
+        self._families.leader.labels(name).set(leading)
 
     def set_tenants(self, counts: Mapping[TenantState, int]) -> None:
         """How many tenants there are in each state; 0 where nothing is said."""

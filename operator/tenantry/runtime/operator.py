@@ -8,7 +8,6 @@ import random
 import secrets
 import signal
 import socket
-from collections.abc import Awaitable, Callable
 from typing import Final
 
 from tenantry import __version__
@@ -18,6 +17,7 @@ from tenantry.adapters.kube.client import KubeClient
 from tenantry.adapters.kube.events import EventWriter
 from tenantry.adapters.kube.management import management_client
 from tenantry.adapters.kube.targets import TargetPool
+from tenantry.adapters.kube.transport import NOBODY_SPECIAL
 from tenantry.adapters.postgres.copying import PostgresCopier
 from tenantry.adapters.postgres.dumping import PostgresDumper
 from tenantry.adapters.postgres.loading import PostgresLoader
@@ -30,30 +30,19 @@ from tenantry.api.resources import (
     CLUSTERS,
     DATABASE_SERVERS,
     TENANT_BACKUPS,
-    TENANT_PLANS,
     TENANT_RECORDS,
-    TENANT_RESTORES,
     TENANTS,
     Ref,
     Resource,
 )
 from tenantry.ports.kube import ConflictError, KubeError
 from tenantry.ports.world import Json
-from tenantry.reconcile.backupstore import BackupStoreReconciler
-from tenantry.reconcile.cluster import ClusterReconciler
-from tenantry.reconcile.databaseserver import DatabaseServerReconciler
 from tenantry.reconcile.finalbackups import FinalBackups
 from tenantry.reconcile.identity import management_id
 from tenantry.reconcile.ledger import Ledger
-from tenantry.reconcile.memory import Memory
 from tenantry.reconcile.openstores import BackupKit
 from tenantry.reconcile.result import Result
 from tenantry.reconcile.scheduling import Scheduling
-from tenantry.reconcile.tenant import TenantReconciler
-from tenantry.reconcile.tenantbackup import TenantBackupReconciler
-from tenantry.reconcile.tenantplan import TenantPlanReconciler
-from tenantry.reconcile.tenantrecord import TenantRecordReconciler
-from tenantry.reconcile.tenantrestore import TenantRestoreReconciler
 from tenantry.reconcile.verifying import Verifying
 from tenantry.reconcile.world import Settings, World
 from tenantry.runtime.backupmetrics import store_figures, tenant_figures
@@ -63,11 +52,13 @@ from tenantry.runtime.handlers import run_kopf
 from tenantry.runtime.health import Heartbeat, no_run_over
 from tenantry.runtime.http import HttpEndpoints
 from tenantry.runtime.kinds import RenewedKinds
+from tenantry.runtime.leading import Leadership
 from tenantry.runtime.logs import configure_logging, log_context
 from tenantry.runtime.management import HANDLED, ManagementCache
 from tenantry.runtime.metrics import Metrics
 from tenantry.runtime.options import Options
 from tenantry.runtime.queue import WorkQueue
+from tenantry.runtime.reconcilers import Reconcile, reconcilers_of
 from tenantry.runtime.turns import Turns
 from tenantry.runtime.waking import Waker
 from tenantry.runtime.workers import run_workers
@@ -83,8 +74,8 @@ RELIST_SECONDS: Final = 60.0
 WATCH_LAG: Final = 5.0
 """What a list has shown, a watch has told of by then; or it tells nothing any more."""
 PASSWORD_BYTES: Final = 24
-
-Reconcile = Callable[[Ref], Awaitable[Result]]
+MAX_INSTANCE: Final = 128
+"""Characters of an Event's `reportingInstance`."""
 
 
 class Operator:
@@ -106,6 +97,9 @@ class Operator:
         )
         self._waker = Waker(self._queue, self._ledger, options.namespace)
         self._heartbeat = Heartbeat(clock=self._clock)
+        self._instance = options.instance or f"{socket.gethostname()}_{secrets.token_hex(4)}"
+        self._leadership = Leadership(options, self._instance, self._metrics)
+        self._caller = NOBODY_SPECIAL
         self._rewatch = asyncio.Event()
         self._primed = False
         self._cache: ManagementCache | None = None
@@ -124,15 +118,31 @@ class Operator:
                 "event-loop": self._heartbeat.check,
                 "reconciles": no_run_over(STUCK_RUN, lambda: self._queue.longest_run),
             },
-            ready={"caches": lambda: None if self._primed else "not everything has been listed yet"},
+            ready={"caches": self._check_caches},
         )
         await endpoints.start()
-        kube = await management_client(self._options.kubeconfig, on_request=self._metrics.request_hook("management"))
+        heartbeat = asyncio.create_task(self._heartbeat.run(), name="heartbeat")
+        try:
+            async with self._leadership.held(stop) as caller:
+                if caller is not None:
+                    self._caller = caller
+                    await self._lead(stop)
+        finally:
+            heartbeat.cancel()
+            await asyncio.gather(heartbeat, return_exceptions=True)
+            await endpoints.stop()
+
+    def _check_caches(self) -> str | None:
+        """A process that stands by is ready for that, with empty caches."""
+        return None if self._primed or self._leadership.waiting else "not everything has been listed yet"
+
+    async def _lead(self, stop: asyncio.Event) -> None:
+        hook = self._metrics.request_hook("management")
+        kube = await management_client(self._options.kubeconfig, on_request=hook, caller=self._caller)
         try:
             await self._serve(kube, stop)
         finally:
             await kube.close()
-            await endpoints.stop()
 
     async def _serve(self, kube: KubeClient, stop: asyncio.Event) -> None:
         options = self._options
@@ -141,8 +151,8 @@ class Operator:
         cache = ManagementCache(kube, options.namespace, self._waker.changed)
         self._waker.live = self._cache = cache
         targets = self._target_pool(kube, identity)
-        servers = ServerPool(allow_loopback=options.allow_loopback_targets)
-        events = EventWriter(kube, self._clock, instance=socket.gethostname())
+        servers = ServerPool(allow_loopback=options.allow_loopback_targets, may_write=self._caller.may_write)
+        events = EventWriter(kube, self._clock, instance=self._instance[:MAX_INSTANCE])
         world = World(
             settings=Settings(
                 management_id=identity,
@@ -156,7 +166,7 @@ class Operator:
             ledger=self._ledger,
             targets=targets,
             servers=servers,
-            own_servers=TunnelledServers(self._clock),
+            own_servers=TunnelledServers(self._clock, self._caller.may_write),
             clock=self._clock,
             dns=DnsLookup(options.dns_servers, allow_loopback=options.allow_loopback_targets),
             events=events,
@@ -171,7 +181,6 @@ class Operator:
             for name, work in (
                 ("watches", cache.run()),
                 ("events", events.run()),
-                ("heartbeat", self._heartbeat.run()),
             )
         ]
         try:
@@ -201,6 +210,7 @@ class Operator:
             clock=self._clock,
             on_change=self._waker.target_changed,
             on_request=self._metrics.request_hook,
+            caller=self._caller,
         )
 
     async def _work(
@@ -215,7 +225,7 @@ class Operator:
             observer=self._metrics.backups,
         )
         world.farewells.see_to_it = FinalBackups(world, kit).see_to_it
-        reconcilers = _reconcilers(world, kit)
+        reconcilers = reconcilers_of(world, kit)
         await cache.prime(PRIME_SECONDS)
         kit.shelf.fill(cache.all(TENANT_BACKUPS))
         for record in cache.all(TENANT_RECORDS):
@@ -355,20 +365,6 @@ class Operator:
 
 def _tenant(key: Ref) -> Ref | None:
     return key if key.resource == TENANTS else None
-
-
-def _reconcilers(world: World, kit: BackupKit) -> dict[Resource, Reconcile]:
-    memory = Memory(world)
-    return {
-        TENANTS: TenantReconciler(world, memory, kit).reconcile,
-        TENANT_RECORDS: TenantRecordReconciler(world, memory).reconcile,
-        TENANT_PLANS: TenantPlanReconciler(world).reconcile,
-        CLUSTERS: ClusterReconciler(world).reconcile,
-        DATABASE_SERVERS: DatabaseServerReconciler(world).reconcile,
-        BACKUP_STORES: BackupStoreReconciler(world, kit).reconcile,
-        TENANT_BACKUPS: TenantBackupReconciler(world, kit).reconcile,
-        TENANT_RESTORES: TenantRestoreReconciler(world, kit).reconcile,
-    }
 
 
 def _new_id() -> str:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from tenantry.api.names import SYSTEM_NAMESPACE
+from tenantry.api.names import LEADER_LEASE, SYSTEM_NAMESPACE
 from tenantry.decide.deletion import StopRule
+from tenantry.decide.election import Timings
 from tenantry.decide.rollout import Pace
 from tenantry.runtime.logs import LogFormat
 
@@ -23,6 +24,10 @@ class Options:
         resync: Seconds after which every object is looked at again.
         stop: When deletions wait for somebody to confirm them.
         rollout: How patient the rollout of a plan is.
+        instance: What this process is called beside others of its kind; None for the host's name with a random end.
+        leader_elect: It works only while it holds the Lease.
+        leader_elect_resource_name: Of the Lease, in the operator's namespace.
+        leader_elect_timings: How long the Lease holds, and how it is renewed.
     """
 
     kubeconfig: str | None = None
@@ -36,5 +41,9 @@ class Options:
     resync: float = 600.0
     stop: StopRule = field(default_factory=StopRule)
     rollout: Pace = field(default_factory=Pace)
+    instance: str | None = None
+    leader_elect: bool = True
+    leader_elect_resource_name: str = LEADER_LEASE
+    leader_elect_timings: Timings = field(default_factory=Timings)
     log_format: LogFormat = LogFormat.TEXT
     log_level: str = "INFO"

@@ -27,7 +27,7 @@ from tenantry.adapters.kube.shape import (
     ref_of,
 )
 from tenantry.adapters.kube.tls import client_context
-from tenantry.adapters.kube.transport import MAX_BODY, REQUEST_SECONDS, OnRequest, Transport
+from tenantry.adapters.kube.transport import MAX_BODY, NOBODY_SPECIAL, REQUEST_SECONDS, Caller, OnRequest, Transport
 from tenantry.api.names import FIELD_MANAGER
 from tenantry.api.resources import Ref, Resource
 from tenantry.ports.kube import (
@@ -61,6 +61,7 @@ async def connect(
     on_request: OnRequest | None = None,
     seconds: float = REQUEST_SECONDS,
     lookup: Lookup = system_lookup,
+    caller: Caller = NOBODY_SPECIAL,
 ) -> KubeClient:
     """A client for a target: its host is resolved now, judged, and from then on only those addresses are dialled.
 
@@ -72,6 +73,7 @@ async def connect(
         on_request: For metrics.
         seconds: Deadline of a request.
         lookup: How the host is resolved.
+        caller: Who asks.
 
     Raises:
         AddressRefused: if the host leads to a forbidden address.
@@ -87,6 +89,7 @@ async def connect(
         authorization=f"Bearer {credentials.token}" if credentials.token else None,
         seconds=seconds,
         on_request=on_request,
+        caller=caller,
     )
     return KubeClient(transport)
 

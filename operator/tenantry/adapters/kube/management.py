@@ -7,6 +7,7 @@ import ssl
 import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -14,12 +15,15 @@ from tenantry.adapters.kube.client import KubeClient
 from tenantry.adapters.kube.kubeconfig import TargetCredentials, parse_kubeconfig
 from tenantry.adapters.kube.refusal import KubeconfigRefused
 from tenantry.adapters.kube.tls import client_context
-from tenantry.adapters.kube.transport import OnRequest, Transport
+from tenantry.adapters.kube.transport import NOBODY_SPECIAL, REQUEST_SECONDS, Caller, OnRequest, Transport
 from tenantry.ports.kube import UnreachableError
 
 SERVICE_ACCOUNT_FOLDER: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 TOKEN_SECONDS: Final = 60.0
 """How long a token is used before it is asked for anew: kubelet renews the file long before the old one ends."""
+
+_ToTransport = Callable[..., Transport]
+"""`Transport` with what is the same however the server is reached."""
 
 
 class ManagementConfigError(Exception):
@@ -32,6 +36,8 @@ async def management_client(
     environ: Mapping[str, str] = os.environ,
     service_account: Path = SERVICE_ACCOUNT_FOLDER,
     on_request: OnRequest | None = None,
+    caller: Caller = NOBODY_SPECIAL,
+    seconds: float = REQUEST_SECONDS,
 ) -> KubeClient:
     """A client for the management cluster: `kubeconfig` if given, else the pod's ServiceAccount, else KUBECONFIG.
 
@@ -40,29 +46,32 @@ async def management_client(
         environ: Where KUBERNETES_SERVICE_HOST and _PORT and KUBECONFIG are read.
         service_account: The folder with `token` and `ca.crt`.
         on_request: For metrics.
+        caller: Who asks.
+        seconds: Deadline of a request.
 
     Raises:
         ManagementConfigError: if there is none of them, or it can't be loaded.
     """
+    transport = partial(Transport, on_request=on_request, caller=caller, seconds=seconds)
     host, port = environ.get("KUBERNETES_SERVICE_HOST"), environ.get("KUBERNETES_SERVICE_PORT")
     if not kubeconfig and host and port and (service_account / "token").is_file():
-        return _in_cluster(host, port, service_account, on_request)
+        return _in_cluster(host, port, service_account, transport)
     paths = kubeconfig or environ.get("KUBECONFIG")
     if not paths:
         message = "no management cluster: not in a pod, no --kubeconfig and no KUBECONFIG"
         raise ManagementConfigError(message)
     credentials = _plain(paths)
-    return _simple(credentials, on_request) if credentials else await _official(paths, on_request)
+    return _simple(credentials, transport) if credentials else await _official(paths, transport)
 
 
-def _in_cluster(host: str, port: str, folder: Path, on_request: OnRequest | None) -> KubeClient:
+def _in_cluster(host: str, port: str, folder: Path, transport: _ToTransport) -> KubeClient:
     try:
         tls = client_context((folder / "ca.crt").read_bytes())
     except (OSError, UnreachableError) as error:
         raise ManagementConfigError(f"the ServiceAccount's ca.crt can't be used: {error}") from None
     server = f"https://{f'[{host}]' if ':' in host else host}:{port}"
     token = RotatingToken(folder / "token", time.monotonic)
-    return KubeClient(Transport(server, tls=tls, authorization=token, on_request=on_request))
+    return KubeClient(transport(server, tls=tls, authorization=token))
 
 
 class RotatingToken:
@@ -104,22 +113,22 @@ def _plain(paths: str) -> TargetCredentials | None:
         return None
 
 
-def _simple(credentials: TargetCredentials, on_request: OnRequest | None) -> KubeClient:
+def _simple(credentials: TargetCredentials, transport: _ToTransport) -> KubeClient:
     try:
         tls = client_context(credentials.ca_pem, credentials.client_certificate_pem, credentials.client_key_pem)
     except UnreachableError as error:
         raise ManagementConfigError(error.message) from None
-    transport = Transport(
-        credentials.server,
-        tls=tls,
-        server_name=credentials.tls_server_name,
-        authorization=f"Bearer {credentials.token}" if credentials.token else None,
-        on_request=on_request,
+    return KubeClient(
+        transport(
+            credentials.server,
+            tls=tls,
+            server_name=credentials.tls_server_name,
+            authorization=f"Bearer {credentials.token}" if credentials.token else None,
+        )
     )
-    return KubeClient(transport)
 
 
-async def _official(paths: str, on_request: OnRequest | None) -> KubeClient:
+async def _official(paths: str, transport: _ToTransport) -> KubeClient:
     """Whatever the official loader understands: exec plugins, auth providers, files, proxies."""
     # Imported here: only few installations need it, and it is big.
     from kubernetes.aio.client import Configuration  # noqa: PLC0415 - see above
@@ -135,15 +144,15 @@ async def _official(paths: str, on_request: OnRequest | None) -> KubeClient:
         raise ManagementConfigError(f"the kubeconfig {paths} can't be loaded: {error}") from error
     if tls and not configuration.api_key and not configuration.cert_file:
         raise ManagementConfigError(f"the kubeconfig {paths} gives no credentials (an exec plugin that failed?)")
-    transport = Transport(
-        configuration.host.rstrip("/"),
-        tls=tls,
-        server_name=configuration.tls_server_name,
-        authorization=LoaderToken(loader, configuration, time.monotonic),
-        on_request=on_request,
-        proxy=configuration.proxy,
+    return KubeClient(
+        transport(
+            configuration.host.rstrip("/"),
+            tls=tls,
+            server_name=configuration.tls_server_name,
+            authorization=LoaderToken(loader, configuration, time.monotonic),
+            proxy=configuration.proxy,
+        )
     )
-    return KubeClient(transport)
 
 
 def _check_there(paths: str) -> None:

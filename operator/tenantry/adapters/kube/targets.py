@@ -15,7 +15,7 @@ from tenantry.adapters.kube.kubeconfig import kubeconfig_from_secret, parse_kube
 from tenantry.adapters.kube.live import LiveCache
 from tenantry.adapters.kube.refusal import KubeconfigRefused
 from tenantry.adapters.kube.target import TargetConnection
-from tenantry.adapters.kube.transport import REQUEST_SECONDS, OnRequest
+from tenantry.adapters.kube.transport import NOBODY_SPECIAL, REQUEST_SECONDS, Caller, OnRequest
 from tenantry.api.names import LABEL_MANAGEMENT_ID
 from tenantry.api.resources import Ref
 from tenantry.ports.kube import CredentialsRefusedError, UnreachableError
@@ -39,6 +39,7 @@ class TargetPool:
         management: For Clusters without a kubeconfig.
         management_id: Whose stamps are watched.
         on_request: Gives the hook that counts the requests to a cluster.
+        caller: Who asks them.
     """
 
     def __init__(
@@ -50,6 +51,7 @@ class TargetPool:
         clock: Clock,
         on_change: OnTargetChange,
         on_request: Callable[[str], OnRequest],
+        caller: Caller = NOBODY_SPECIAL,
     ) -> None:
         self._management = management
         self._stamp = (LABEL_MANAGEMENT_ID, management_id)
@@ -57,6 +59,7 @@ class TargetPool:
         self._clock = clock
         self._on_change = on_change
         self._on_request = on_request
+        self._caller = caller
         self._held: dict[str, _Held] = {}
         self._retiring: set[asyncio.Task[None]] = set()
 
@@ -141,7 +144,12 @@ class TargetPool:
     async def _client(self, name: str, document: bytes) -> KubeClient:
         try:
             credentials = parse_kubeconfig(document, now=self._now())
-            return await connect(credentials, allow_loopback=self._allow_loopback, on_request=self._on_request(name))
+            return await connect(
+                credentials,
+                allow_loopback=self._allow_loopback,
+                on_request=self._on_request(name),
+                caller=self._caller,
+            )
         except KubeconfigRefused as refused:
             raise CredentialsRefusedError(refused.reason, refused.message) from refused
         except AddressRefused as refused:

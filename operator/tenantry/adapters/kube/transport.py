@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import ssl
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import Any, Final
 
 import aiohttp
@@ -28,6 +30,35 @@ AuthorizationSource = Callable[[], Awaitable[str | None]]
 OnRequest = Callable[[str, int, float], None]
 """Told of every request: the method (WATCH for a watch), the HTTP status (0: no answer), seconds until it was read."""
 
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who sends the requests.
+
+    Attributes:
+        instance: Which of several processes; the server's audit log has it in the User-Agent.
+        may_write: Asked before each request that is no mere read, and before each tunnel: one that may not is not sent.
+    """
+
+    instance: str = ""
+    may_write: Callable[[], bool] | None = None
+
+    @property
+    def user_agent(self) -> str:
+        """The header."""
+        product = f"tenantry/{__version__}"
+        return f"{product} ({_UNFIT.sub('', self.instance)})" if self.instance else product
+
+    def check(self, method: str) -> None:
+        """Raises UnreachableError if such a request may not be sent now."""
+        if method != "GET" and self.may_write is not None and not self.may_write():
+            raise UnreachableError("not sent: this process is not the leader")
+
+
+NOBODY_SPECIAL: Final = Caller()
+_UNFIT: Final = re.compile(r"[^A-Za-z0-9._:-]")
+"""What has no place in a comment of a header."""
+
 _FAILURES: Final = (aiohttp.ClientError, ssl.SSLError, OSError, TimeoutError)
 
 
@@ -45,9 +76,10 @@ class Transport:
         seconds: Deadline of a request, answer included.
         on_request: For metrics.
         proxy: URL of an HTTP proxy; the operator's own kubeconfig may have one.
+        caller: Who sends the requests, and may perhaps not.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - one keyword for each of the many ways in which servers are reached
         self,
         server: str,
         *,
@@ -58,8 +90,10 @@ class Transport:
         seconds: float = REQUEST_SECONDS,
         on_request: OnRequest | None = None,
         proxy: str | None = None,
+        caller: Caller = NOBODY_SPECIAL,
     ) -> None:
         self.server = server
+        self._caller = caller
         self.seconds = seconds
         self._source = authorization if callable(authorization) else None
         self._authorization = authorization if isinstance(authorization, str) else None
@@ -80,7 +114,7 @@ class Transport:
                 cookie_jar=aiohttp.DummyCookieJar(),
                 # identity: nothing to unpack, so a small answer can't turn into a big one
                 headers={
-                    "User-Agent": f"tenantry/{__version__}",
+                    "User-Agent": caller.user_agent,
                     "Accept": "application/json",
                     "Accept-Encoding": "identity",
                 },
@@ -126,6 +160,7 @@ class Transport:
                 headers = await self._headers()
                 if body is not None:
                     headers["Content-Type"] = content_type
+                self._caller.check(method)
                 async with self._session.request(
                     method, self._url(target), data=body, headers=headers, **self._options
                 ) as response:
@@ -211,6 +246,7 @@ class Transport:
             status = 0
             started = time.perf_counter()
             try:
+                self._caller.check("TUNNEL")
                 async with asyncio.timeout(self.seconds):
                     socket = await self._watches.ws_connect(
                         self._url(target),

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import select
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import orjson
 import psycopg
@@ -19,6 +19,21 @@ from tenantry.adapters.postgres.params import HOME, Dialling, Limits, ServerPara
 from tenantry.ports.postgres import DatabaseUnreachableError
 
 Connection: TypeAlias = psycopg.AsyncConnection[TupleRow]
+
+
+class LeadersConnection(psycopg.AsyncConnection[TupleRow]):
+    """A session that says nothing any more to its server once its process may not write.
+
+    All that is sent goes by `wait`: statements, and the end of a transaction, which is the write of all of them.
+    """
+
+    may_write: Callable[[], bool] | None = None
+
+    async def wait(self, gen: Any, *args: Any, **kwargs: Any) -> Any:
+        """As psycopg's. Raises DatabaseUnreachableError if nothing may be sent now."""
+        if self.may_write is not None and not self.may_write():
+            raise DatabaseUnreachableError("not sent: this process is not the leader")
+        return await super().wait(gen, *args, **kwargs)
 
 
 class Connections:
@@ -102,11 +117,12 @@ class Connections:
         try:
             # connect_timeout holds for each address of a name; this holds for all of them together.
             async with asyncio.timeout(self._limits.connect * 2):
-                connection = await psycopg.AsyncConnection.connect(conninfo, autocommit=True)
+                connection = await LeadersConnection.connect(conninfo, autocommit=True)
         except psycopg.Error as error:
             raise errors.of_connect(error) from None
         except TimeoutError:
             raise DatabaseUnreachableError(f"no session within {self._limits.connect} s") from None
+        connection.may_write = self._dialling.params.may_write
         set_json_loads(orjson.loads, connection)
         return connection
 

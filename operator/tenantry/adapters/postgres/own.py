@@ -86,9 +86,11 @@ class TunnelledServers:
 
     Args:
         clock: Only its monotonic side is read.
+        may_write: Asked before each statement.
     """
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, may_write: Callable[[], bool] | None = None) -> None:
+        self._may_write = may_write
         self._clock = clock
         self._patience = Patience(clock)
 
@@ -98,7 +100,7 @@ class TunnelledServers:
         name = server.endpoint.host
         async with AsyncExitStack() as stack:
             async with self._patience.opening(name):
-                opened = await stack.enter_async_context(_opened(server, dial, read_only=read_only))
+                opened = await stack.enter_async_context(_opened(server, dial, self._may_write, read_only=read_only))
             began = self._clock.monotonic()
             try:
                 yield opened
@@ -109,28 +111,39 @@ class TunnelledServers:
 
 
 @asynccontextmanager
-async def _opened(server: OwnServer, dial: Dial, *, read_only: bool) -> AsyncIterator[TunnelledServer]:
+async def _opened(
+    server: OwnServer, dial: Dial, may_write: Callable[[], bool] | None, *, read_only: bool
+) -> AsyncIterator[TunnelledServer]:
     await (await dial()).close()  # what stands in the way is told in the API server's words and not in libpq's
     with tempfile.TemporaryDirectory(prefix="tenantry-") as folder:
         listener = await _listen(Path(folder), server.endpoint.port, dial)
-        params = _params(server, folder, server.endpoint.username, server.endpoint.password)
+        params = _params(server, folder, server.endpoint.username, server.endpoint.password, may_write)
         admin = PostgresAdmin(replace(params, read_only=read_only), LIMITS)
         opened = TunnelledServer(server.endpoint, admin)
         try:
-            await (_look(opened) if read_only else _prepare(opened, server, folder))
+            await (_look(opened) if read_only else _prepare(opened, server, folder, may_write))
             yield opened
         finally:
             await admin.close()
             await listener.close()
 
 
-def _params(server: OwnServer, folder: str, username: str, password: str) -> ServerParams:
+def _params(
+    server: OwnServer, folder: str, username: str, password: str, may_write: Callable[[], bool] | None
+) -> ServerParams:
     return ServerParams(
-        host=folder, port=server.endpoint.port, username=username, password=password, ssl_mode="disable"
+        host=folder,
+        port=server.endpoint.port,
+        username=username,
+        password=password,
+        ssl_mode="disable",
+        may_write=may_write,
     )
 
 
-async def _prepare(opened: TunnelledServer, server: OwnServer, folder: str) -> None:
+async def _prepare(
+    opened: TunnelledServer, server: OwnServer, folder: str, may_write: Callable[[], bool] | None
+) -> None:
     """Probe it; as its superuser first make what a shared server's owner makes for the operator, where it is missing.
 
     Raises:
@@ -144,7 +157,8 @@ async def _prepare(opened: TunnelledServer, server: OwnServer, folder: str) -> N
         facts = None
     if facts is not None and not facts.public_connect:
         return
-    connections = Connections(_params(server, folder, server.superuser, server.superuser_password), LIMITS)
+    params = _params(server, folder, server.superuser, server.superuser_password, may_write)
+    connections = Connections(params, LIMITS)
     try:
         async with connections.to(DOOR) as session, session.transaction():
             await _make_admin(session, server.endpoint)

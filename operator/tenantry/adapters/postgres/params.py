@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -36,6 +37,7 @@ class ServerParams:
         ca_pem: The certificates that verify-ca and verify-full trust, as PEM text; nothing else is trusted then.
         hostaddr: The address that `host` was resolved to, so that a changed answer of DNS leads nowhere new.
         read_only: The server itself is to refuse every write of the admin role's sessions.
+        may_write: Asked before each statement of a session, the end of a transaction too: if not, it is not sent.
     """
 
     host: str
@@ -46,6 +48,7 @@ class ServerParams:
     ca_pem: str | None = field(default=None, repr=False)
     hostaddr: str | None = None
     read_only: bool = False
+    may_write: Callable[[], bool] | None = field(default=None, repr=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from tenantry.adapters.kube.addresses import AddressRefused, resolve
@@ -19,7 +20,9 @@ NOT_PROBED = Availability(ok=False, reason=Reason.PROBING, message="it has not b
 class ServerConnection:
     """Implements `tenantry.ports.servers.Server`."""
 
-    def __init__(self, name: str, endpoint: ServerEndpoint, address: str) -> None:
+    def __init__(
+        self, name: str, endpoint: ServerEndpoint, address: str, may_write: Callable[[], bool] | None = None
+    ) -> None:
         self._name = name
         self._endpoint = endpoint
         self._address = address
@@ -32,6 +35,7 @@ class ServerConnection:
                 ssl_mode=endpoint.ssl_mode,
                 ca_pem=endpoint.ca_pem or None,
                 hostaddr=address,
+                may_write=may_write,
             )
         )
         self._facts: ServerFacts | None = None
@@ -104,10 +108,16 @@ class _Held:
 
 
 class ServerPool:
-    """Implements `tenantry.ports.servers.Servers`."""
+    """Implements `tenantry.ports.servers.Servers`.
 
-    def __init__(self, *, allow_loopback: bool) -> None:
+    Args:
+        allow_loopback: Servers may be on this machine.
+        may_write: Asked before each statement.
+    """
+
+    def __init__(self, *, allow_loopback: bool, may_write: Callable[[], bool] | None = None) -> None:
         self._allow_loopback = allow_loopback
+        self._may_write = may_write
         self._held: dict[str, _Held] = {}
 
     def get(self, name: str) -> ServerConnection | None:
@@ -130,7 +140,7 @@ class ServerPool:
             raise CredentialsRefusedError(refused.reason, refused.message) from refused
         except UnreachableError as error:
             raise DatabaseUnreachableError(error.message) from error
-        connection = ServerConnection(name, endpoint, address)
+        connection = ServerConnection(name, endpoint, address, self._may_write)
         self._held[name] = _Held(connection, endpoint)
         if held is not None:
             if (held.address, held.endpoint.port) == (address, endpoint.port):
