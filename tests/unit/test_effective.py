@@ -112,7 +112,7 @@ def test_a_mode_is_one_that_the_plan_has_and_that_there_is(spec: TenantSpec, pla
     except Terminal:
         return
     assert mixed.mode in plan.allowed_modes
-    assert mixed.mode in {"Shared", "External", "None"}
+    assert mixed.mode in {"Shared", "Dedicated", "External", "None"}
     assert set(mixed.extensions) <= set(plan.extensions)
 
 
