@@ -217,6 +217,7 @@ async def test_a_copy_that_is_broken_off_leaves_no_program_behind_and_no_secret_
             await asyncio.sleep(0.005)
     arguments = " ".join(itertools.chain.from_iterable(own_programs()))
     assert side.world.access.admin_password not in arguments
+    assert arguments.count("keepalives_idle=10 ") == 2
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
     assert own_programs() == []

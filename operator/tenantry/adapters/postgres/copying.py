@@ -20,7 +20,7 @@ from tenantry.adapters.postgres import comparing, errors
 from tenantry.adapters.postgres.connections import Connection
 from tenantry.adapters.postgres.params import Dialling, Limits, ServerParams
 from tenantry.adapters.postgres.piping import Command, pipe
-from tenantry.adapters.postgres.tools import Tools, find_tools, surroundings
+from tenantry.adapters.postgres.tools import Tools, dialling_to, find_tools, surroundings
 from tenantry.ports.postgres import DatabaseError, WantedDatabase
 from tenantry.ports.servers import Copied, Server
 
@@ -91,12 +91,12 @@ async def _copy(
         admin = source.endpoint
         dump = Command(
             tools.dump,
-            ("--format=custom", "--compress=0", f"--role={old.owner}", *LEFT_OUT),
+            (dialling_to(old.database), "--format=custom", "--compress=0", f"--role={old.owner}", *LEFT_OUT),
             surroundings(reading.params, old.database, admin.username, admin.password, reading.ca_file),
         )
         restore = Command(
             tools.restore,
-            (f"--dbname={new.database}", "--exit-on-error", f"--role={new.owner}", *LEFT_OUT),
+            (dialling_to(new.database), "--exit-on-error", f"--role={new.owner}", *LEFT_OUT),
             surroundings(writing.params, new.database, new.logins[0], password, writing.ca_file),
         )
         return await pipe(dump, restore)

@@ -22,7 +22,7 @@ from tenantry.adapters.postgres.copying import LEFT_OUT, dialling_of, session
 from tenantry.adapters.postgres.params import HOME
 from tenantry.adapters.postgres.piping import Command
 from tenantry.adapters.postgres.streaming import feed, output_of
-from tenantry.adapters.postgres.tools import MAJOR, Tools, find_tools, surroundings
+from tenantry.adapters.postgres.tools import MAJOR, Tools, dialling_to, find_tools, surroundings
 from tenantry.ports.backup import DumpFacts, DumpImpossibleError
 from tenantry.ports.postgres import DatabaseError, WantedDatabase
 from tenantry.ports.servers import Server
@@ -103,7 +103,7 @@ class PostgresDumper:
             environment = surroundings(
                 dialling.params, wanted.database, login.name, login.password or admin.password, dialling.ca_file
             )
-            command = Command(tools.dump, (*FLAGS, f"--snapshot={snapshot}"), environment)
+            command = Command(tools.dump, (dialling_to(wanted.database), *FLAGS, f"--snapshot={snapshot}"), environment)
             output = await stack.enter_async_context(output_of(command))
             yield PostgresDump(connection, tools, output)
 

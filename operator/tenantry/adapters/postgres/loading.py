@@ -14,7 +14,7 @@ from tenantry.adapters.postgres.copying import LEFT_OUT, dialling_of, session
 from tenantry.adapters.postgres.params import HOME
 from tenantry.adapters.postgres.piping import Command
 from tenantry.adapters.postgres.streaming import feed
-from tenantry.adapters.postgres.tools import MAJOR, Tools, find_tools, surroundings
+from tenantry.adapters.postgres.tools import MAJOR, Tools, dialling_to, find_tools, surroundings
 from tenantry.ports.backup import ServerUse
 from tenantry.ports.postgres import DatabaseError, WantedDatabase
 from tenantry.ports.servers import Server
@@ -46,7 +46,7 @@ class PostgresLoader:
             command = Command(
                 tools.restore,
                 (
-                    f"--dbname={wanted.database}",
+                    dialling_to(wanted.database),
                     "--exit-on-error",
                     f"--role={wanted.owner}",
                     "--no-password",

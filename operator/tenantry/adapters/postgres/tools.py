@@ -8,7 +8,10 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final
+
+from psycopg.conninfo import make_conninfo
 
 from tenantry.adapters.postgres.params import ADMIN_AUTH, ServerParams
 from tenantry.ports.postgres import DatabaseError
@@ -21,6 +24,9 @@ SETS_TRANSACTION_TIMEOUT: Final = 17
 
 _VERSION: Final = re.compile(r"\(PostgreSQL\) (\d+)")
 _ANSWER_SECONDS: Final = 10.0
+_KEEPALIVES: Final[Mapping[str, int]] = MappingProxyType(
+    {"keepalives": 1, "keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3}
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +94,15 @@ def surroundings(params: ServerParams, database: str, user: str, password: str, 
     if ca_file is not None:
         chosen["PGSSLROOTCERT"] = str(ca_file)
     return chosen
+
+
+def dialling_to(database: str) -> str:
+    """The argument for pg_dump and pg_restore that names a database: with what libpq takes from no environment.
+
+    A host that is gone without a word is noticed within half a minute, as in sessions of the operator's own. There is
+    no `tcp_user_timeout`: it also counts while a server is there and does not read, as one does that is at slow code.
+    """
+    return f"--dbname={make_conninfo('', dbname=database, **_KEEPALIVES)}"
 
 
 async def _installed(path: str) -> list[Tools]:
