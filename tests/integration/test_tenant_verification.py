@@ -38,6 +38,8 @@ from tests.scene.lab import (
     workspace_body,
 )
 
+from tenantry.reconcile.trial import REFUSED
+
 pytestmark = pytest.mark.timeout(900)
 
 
@@ -256,6 +258,20 @@ def test_a_server_with_less_room_than_it_was_said_to_have_says_nothing_against_a
         scene.spare.start_server()
     scene.capacity("2Ti", "spare")
     assert scene.tried(name)["result"] == "Passed"
+
+
+def test_what_restored_code_finds_out_on_the_platforms_server_goes_to_the_log_and_not_to_the_workspace(
+    scene: Scene,
+) -> None:
+    scene.verification(server="spare")
+    name = scene.begin("nosy")
+    found = scene.tried(name)
+    assert (found["result"], found["message"]) == ("Failed", REFUSED)
+    body = json.dumps([scene.read(name), scene.lab.management.access.get("events", "-n", WORKSPACE)["items"]])
+    assert "tenantry_verify_" not in body
+    assert str(scene.spare.access.port) not in found["message"]
+    assert f" at {scene.spare.access.port}" in scene.lab.operator.log_text
+    scene.lab.management.access.kubectl("delete", "tnb", name, "-n", WORKSPACE, "--timeout=90s")
 
 
 def test_a_backup_that_is_deleted_during_its_trial_goes_with_all_of_it(scene: Scene) -> None:

@@ -37,9 +37,17 @@ SLOW = (
 )
 """Its index takes twelve seconds to be made: a trial of it can be caught in the middle."""
 WIDE = ("CREATE TABLE wide AS SELECT repeat(md5(i::text), 8) AS t FROM generate_series(1, 150000) i",)
+NOSY = (
+    "CREATE FUNCTION tells(i int) RETURNS int IMMUTABLE LANGUAGE plpgsql AS $$ BEGIN "
+    "IF current_database() ~ '^tenantry_verify_' THEN "
+    "RAISE EXCEPTION 'it is % at %', current_database(), current_setting('port'); END IF; RETURN i; END $$",
+    "CREATE TABLE nosy_ones AS SELECT generate_series(1, 8) i",
+    "CREATE INDEX ON nosy_ones (public.tells(i))",
+)
+"""Code that tells, where it is restored on trial, what it has found out there."""
 LARGEST_FILE = 24 * 1024 * 1024
 """Bytes: more than a segment of the server's log, and less than the wide table."""
-TENANTS: dict[str, tuple[str, ...]] = {"acme": (), "slow": SLOW, "wide": WIDE}
+TENANTS: dict[str, tuple[str, ...]] = {"acme": (), "slow": SLOW, "wide": WIDE, "nosy": NOSY}
 
 
 class Scene:

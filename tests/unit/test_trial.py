@@ -19,11 +19,15 @@ from tenantry.api.tenantbackup import BackupPhase, TenantBackup
 from tenantry.decide.schedule import parse
 from tenantry.decide.trial import (
     FIRST_PAUSE,
+    LEAST_TIME,
     LONGEST_PAUSE,
+    LONGEST_TENANTS_PAUSE,
+    LONGEST_TIME,
     RESERVE,
     Ground,
     Specimen,
     Window,
+    blames_content,
     due_at,
     free,
     obstacle,
@@ -31,6 +35,8 @@ from tenantry.decide.trial import (
     pause,
     readable,
     room_for,
+    tenants_pause,
+    time_for,
 )
 from tenantry.desired.manifest import tenant_path
 from tenantry.ports.postgres import DatabaseClaim
@@ -87,6 +93,19 @@ def test_what_is_not_possible_is_tried_again_later_and_later_but_within_hours(fa
     assert FIRST_PAUSE <= pause(failures) <= pause(failures + 1) <= LONGEST_PAUSE
 
 
+@given(st.integers(0, 10_000))
+def test_a_tenant_whose_trials_came_to_nothing_for_hours_waits_at_least_as_long(failures: int) -> None:
+    assert LONGEST_TIME <= tenants_pause(failures) <= tenants_pause(failures + 1) <= LONGEST_TENANTS_PAUSE
+
+
+@given(st.integers(0, 2**60), st.integers(0, 2**60))
+def test_what_is_larger_may_take_longer_but_nothing_longer_than_the_longest(one: int, other: int) -> None:
+    smaller, larger = sorted((one, other))
+    assert LEAST_TIME <= time_for(smaller) <= time_for(larger) <= LONGEST_TIME
+    assert time_for(0) == LEAST_TIME
+    assert time_for(3_000_000_000) == LEAST_TIME + timedelta(minutes=10)
+
+
 @pytest.mark.parametrize(
     ("moment", "is_open"),
     [
@@ -135,6 +154,67 @@ def test_nothing_stands_in_the_way_of_what_fits() -> None:
 )
 def test_what_stands_in_the_way_is_told_with_the_way_out(specimen: Specimen, ground: Ground, said: str) -> None:
     assert said in obstacle(specimen, ground)
+
+
+QUERY = "pg_restore failed: could not execute query: "
+COPY = 'pg_restore failed: COPY failed for table "orders": '
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        QUERY + 'ERROR:  relation "connections" does not exist',
+        QUERY + 'ERROR:  could not create unique index "orders_pkey"',
+        QUERY + 'ERROR:  insert or update on table "a" violates foreign key constraint "b"',
+        QUERY + "ERROR:  division by zero",
+        COPY + 'ERROR:  invalid input syntax for type timestamp with time zone: "No space left"',
+        COPY + 'ERROR:  value "7" is out of range for type smallint',
+    ],
+)
+def test_what_a_server_says_of_the_content_is_held_against_the_backup(said: str) -> None:
+    assert blames_content(said)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "",
+        "pg_restore failed: exit code 1",
+        "pg_restore failed: could not read from input file: end of file",
+        "pg_restore failed: query failed: ERROR:  permission denied to set role",
+        'pg_restore failed: connection to server at "h", port 5432 failed: FATAL:  sorry, too many clients already',
+        QUERY + "SSL SYSCALL error: EOF detected",
+        QUERY + "SSL connection has been closed unexpectedly",
+        QUERY + "server closed the connection unexpectedly",
+        QUERY + "could not receive data from server: Connection timed out",
+        QUERY + "no connection to the server",
+        QUERY + "FATAL:  terminating connection due to administrator command",
+        QUERY + "FEHLER:  Division durch Null",
+        "pg_restore failed: error returned by PQputCopyData: server closed the connection unexpectedly",
+        QUERY + "ERROR:  temporary file size exceeds temp_file_limit (1024kB)",
+        QUERY + 'ERROR:  could not open file "base/1/2": Too many open files in system',
+        QUERY + "ERROR:  out of file descriptors: Too many open files; release and retry",
+        QUERY + "ERROR:  cannot execute CREATE TABLE in a read-only transaction",
+        QUERY + 'ERROR:  extension "postgis" is not available',
+        QUERY + 'ERROR:  could not create locale "de_DE": No such file or directory',
+        QUERY + 'ERROR:  collation "de_DE" for encoding "UTF8" does not exist',
+        QUERY + "ERROR:  could not resize shared memory segment: No space left on device",
+        QUERY + 'ERROR:  time zone "Mars/Olympus" not recognized',
+        QUERY + 'ERROR:  could not access file "$libdir/x": No such file or directory',
+        COPY + 'ERROR:  could not extend file "base/1/2": No space left on device',
+        COPY + "ERROR:  could not write block 1 of temporary file: No space left on device",
+        COPY + "ERROR:  out of memory",
+        COPY + "ERROR:  canceling statement due to statement timeout",
+    ],
+)
+def test_what_is_the_servers_own_or_not_known_is_held_against_no_backup(said: str) -> None:
+    assert not blames_content(said)
+
+
+@given(st.text())
+def test_no_text_but_a_servers_error_is_held_against_a_backup(said: str) -> None:
+    assert not blames_content(said)
+    assert not blames_content(f"{QUERY}{said}".replace("ERROR: ", ""))
 
 
 SIZES = st.integers(1, 2**50)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from datetime import datetime, timedelta, tzinfo
 from typing import Final
@@ -19,6 +20,31 @@ PATIENCE: Final = 2
 """After so many intervals without a good trial it is said to be overdue."""
 FIRST_PAUSE: Final = timedelta(minutes=5)
 LONGEST_PAUSE: Final = timedelta(hours=6)
+LONGEST_TENANTS_PAUSE: Final = timedelta(hours=24)
+
+LEAST_TIME: Final = timedelta(minutes=15)
+LONGEST_TIME: Final = timedelta(hours=6)
+SLOWEST: Final = 5_000_000
+"""Bytes a second, of what a database takes: what is restored slower than that is broken off."""
+
+_REFUSED: Final = re.compile(r"^pg_restore failed: (?:could not execute query|COPY failed for table .*?): ERROR: ")
+_QUOTED: Final = re.compile(r'"[^"]*"')
+"""Names and values, which say what they like."""
+_GROUNDS: Final = re.compile(
+    "|".join(
+        (
+            "no space left|disk full|quota|temporary file size|temp_file_limit|read-only|not accepting|recovery",
+            "could not (?:extend|write|read|access|fsync|rename|remove|stat|truncate|map|resize|load|obtain|serialize)",
+            'could not (?:open|create|find|close) (?:"" )?(?:temporary )?(?:file|directory)',
+            "out of (?:shared )?memory|out of (?:file|disk|background)|too many|not enough|memory alloc|stack depth",
+            "wraparound|terminating|canceling|time-?out|deadlock|connection|invalid page",
+            "not available|not supported|librar|extension|locale|collation|\\bICU\\b|tablespace",
+            'configuration parameter|invalid value for parameter|time zone "',
+        )
+    ),
+    re.IGNORECASE,
+)
+"""In a server's error: that it is full, busy, ends the session, or has not what another one has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +81,29 @@ def pause(failures: int) -> timedelta:
     """How long to wait after a trial was not possible so many times in a row: longer and longer."""
     doublings = min(max(failures - 1, 0), 10)
     return min(FIRST_PAUSE * (1 << doublings), LONGEST_PAUSE)
+
+
+def tenants_pause(failures: int) -> timedelta:
+    """How long none of a tenant's backups is tried after so many that held a server for long and came to nothing."""
+    doublings = min(max(failures - 1, 0), 10)
+    return min(LONGEST_PAUSE * (1 << doublings), LONGEST_TENANTS_PAUSE)
+
+
+def time_for(size: int) -> timedelta:
+    """How long a trial may take of a database that took so many bytes: its code may have no end."""
+    return min(LEAST_TIME + timedelta(seconds=min(size / SLOWEST, LONGEST_TIME.total_seconds())), LONGEST_TIME)
+
+
+def blames_content(said: str) -> bool:
+    """Whether a program's error is held against what was to be restored.
+
+    Only what a server has said of a statement or of rows in it is, and of that nothing that it may say of itself:
+    what is not known is not held against a backup.
+
+    Args:
+        said: pg_restore's first error.
+    """
+    return _REFUSED.match(said) is not None and _GROUNDS.search(_QUOTED.sub('""', said)) is None
 
 
 @dataclass(frozen=True, slots=True)

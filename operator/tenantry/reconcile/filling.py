@@ -67,14 +67,19 @@ async def fill(
 
 
 def differing_rows(manifest: Manifest, have: Mapping[str, int]) -> str:
-    """What of a restored database is not as its manifest has it, in words; empty where all of it is."""
+    """What of a restored database is not as its manifest has it, in words; empty where all of it is.
+
+    Only tables of the manifest are named: what others are called the code that was restored has chosen there and then.
+    """
     wanted = manifest.rows
-    differing = sorted(table for table in wanted.keys() | have.keys() if wanted.get(table) != have.get(table))
-    if not differing:
-        return ""
-    more = f" and {len(differing) - _MOST_NAMED} more" if len(differing) > _MOST_NAMED else ""
-    named = ", ".join(table[:128] for table in differing[:_MOST_NAMED])
-    return f"what was restored has not the rows that were backed up: table {named}{more}"
+    differing = sorted(table for table, rows in wanted.items() if have.get(table) != rows)
+    told = []
+    if differing:
+        more = f" and {len(differing) - _MOST_NAMED} more" if len(differing) > _MOST_NAMED else ""
+        told.append(f"table {', '.join(table[:128] for table in differing[:_MOST_NAMED])}{more}")
+    if added := len(have.keys() - wanted.keys()):
+        told.append(f"{added} more that {'was' if added == 1 else 'were'} not")
+    return f"what was restored has not the rows that were backed up: {'; '.join(told)}" if told else ""
 
 
 def _moved(meter: Meter, size: int) -> Callable[[], int]:

@@ -53,10 +53,14 @@ async def made(kit: BackupKit, scratch: Scratch) -> AsyncIterator[None]:
     """There is one, empty and settled, and nobody can log in; dropped at the end, as far as the server lets us.
 
     Raises:
-        DatabaseError: it can't be made.
+        DatabaseError: it can't be made, or is there already: what an earlier attempt has left in it would be taken for
+            the backup's.
     """
     admin, wanted = scratch.server.admin, scratch.wanted
     try:
+        left = await admin.inspect(wanted)
+        if left.exists or left.claim is not None:
+            raise DatabaseError(f"what an earlier attempt has left in {wanted.database} is not dropped yet")
         # Beyond `maxDatabases`, too: that is about tenants, and a server that is full has the most to be looked after.
         claim = await admin.claim(wanted, max_databases=None)
         if claim is None or not is_own(claim, wanted):

@@ -8,7 +8,17 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from typing import Final
 
-from tenantry.decide.trial import Ground, Specimen, free, obstacle, readable, room_for
+from tenantry.decide.trial import (
+    LONGEST_TIME,
+    Ground,
+    Specimen,
+    blames_content,
+    free,
+    obstacle,
+    readable,
+    room_for,
+    time_for,
+)
 from tenantry.desired.manifest import MANIFEST, MOST_BYTES, Manifest, ManifestError
 from tenantry.ports.backup import DumpImpossibleError, ObjectMissingError, SealError, ServerUse, StoreError
 from tenantry.ports.postgres import DatabaseError, ProgramFailedError, WantedDatabase
@@ -23,24 +33,27 @@ from tenantry.reconcile.trials import Finding, Verdict
 
 logger = logging.getLogger(__name__)
 
-LONGEST_SECONDS: Final = 6 * 3600.0
-"""After the last byte constraints and indexes are made, which may be an endless loop of the tenant's."""
 LOOK_SECONDS: Final = 15.0
 ATTEMPTS: Final = 2
 """A backup is only said to be bad when it could not be restored so many times in a row."""
-SERVERS_OWN: Final = (
-    *("No space left", "could not extend file", "could not write", "out of memory", "out of shared memory"),
-    *("connection to server", "server closed the connection", "terminating connection", "canceling statement"),
-)
-"""In a program's error: what a server says that is full, or has ended the session, whatever is restored there."""
+REFUSED: Final = "it can't be restored: PostgreSQL refuses its content; the operator's log has what it says"
+"""What it says is told to no workspace: there may be a row in it, or what the tenant's code has found out there."""
+NOT_HELD: Final = "the server for trials could not go on with it, and the operator's log has why"
+DIFFERS: Final = "what was restored has not the rows that were backed up"
 
 
 class BadBackupError(Exception):
-    """A backup that can't be restored, whatever is tried; the message says what was found."""
+    """A backup that can't be restored, whatever is tried.
 
-    def __init__(self, message: str) -> None:
+    Attributes:
+        message: What was found, for the workspace.
+        detail: What only the platform team is to know of it.
+    """
+
+    def __init__(self, message: str, detail: str = "") -> None:
         super().__init__(message)
         self.message = message
+        self.detail = detail
 
 
 class NotPossibleError(Exception):
@@ -49,12 +62,14 @@ class NotPossibleError(Exception):
     Attributes:
         message: Why, for the workspace.
         detail: What only the platform team is to know of it.
+        spent: It has taken too much.
     """
 
-    def __init__(self, message: str, detail: str = "") -> None:
+    def __init__(self, message: str, detail: str = "", *, spent: bool = False) -> None:
         super().__init__(message)
         self.message = message
         self.detail = detail
+        self.spent = spent
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,17 +104,14 @@ class TrialWork:
     async def run(self) -> Finding:
         """All of it; only what is the backup's own fault is Failed."""
         began = self._clock.monotonic()
-        verdict, detail = Verdict.NOT_POSSIBLE, ""
+        verdict, detail, spent = Verdict.NOT_POSSIBLE, "", False
         try:
-            async with asyncio.timeout(LONGEST_SECONDS):
-                message = await self._run()
+            message = await self._within_time()
             verdict = Verdict.PASSED
         except BadBackupError as error:
-            verdict, message = Verdict.FAILED, error.message
-        except TimeoutError:
-            message = f"it took longer than {LONGEST_SECONDS / 3600:g} hours"
+            verdict, message, detail = Verdict.FAILED, error.message, error.detail
         except NotPossibleError as error:
-            message, detail = error.message, error.detail
+            message, detail, spent = error.message, error.detail, error.spent
         except (DatabaseError, DumpImpossibleError) as error:
             message, detail = error.message, error.message
             if self._job.discreet:  # it may have the server's address in it
@@ -109,20 +121,34 @@ class TrialWork:
         except Exception:
             logger.exception("a trial ended in an error that nobody thought of")
             message = "an error of the operator's own: see its log"
-        return Finding(verdict, message[:1024], self._clock.now(), self._clock.monotonic() - began, detail)
+        return Finding(verdict, message[:1024], self._clock.now(), self._clock.monotonic() - began, detail, spent)
 
-    async def _run(self) -> str:
-        manifest = await self._manifest()
+    async def _within_time(self) -> str:
+        """After the last byte constraints and indexes are made, which may be an endless loop of the tenant's."""
+        allowed = LONGEST_TIME
+        try:
+            async with asyncio.timeout(allowed.total_seconds()) as limit:
+                manifest = await self._manifest()
+                allowed = time_for(manifest.database_size)
+                limit.reschedule(asyncio.get_running_loop().time() + allowed.total_seconds())
+                return await self._run(manifest)
+        except TimeoutError as error:
+            if not limit.expired():
+                raise
+            told = f"it took longer than {allowed.total_seconds() / 60:.0f} minutes: it was broken off"
+            raise NotPossibleError(told, spent=True) from error
+
+    async def _run(self, manifest: Manifest) -> str:
         before = await self._look(manifest)
         await self._read(manifest)
         for left in reversed(range(ATTEMPTS)):
             try:
                 return await self._restore(manifest)
             except ProgramFailedError as error:
-                if is_servers_own(error.message) or not await self._has_held(before):
-                    raise
+                if not blames_content(error.message) or not await self._has_held(before):
+                    raise NotPossibleError(NOT_HELD, error.message) from error
                 if not left:
-                    raise BadBackupError(f"it can't be restored: {error.message}") from error
+                    raise BadBackupError(REFUSED, error.message) from error
         raise AssertionError("the last attempt returns or raises")
 
     # --- before it ------------------------------------------------------------------------------------------------
@@ -192,7 +218,7 @@ class TrialWork:
                 raise
             found = await self._kit.dumper.count(job.server, wanted)
         if differs := differing_rows(manifest, found):
-            raise BadBackupError(differs)
+            raise BadBackupError(DIFFERS if job.discreet else differs, differs)
         return f"{sum(found.values())} rows of {len(found)} tables, as many as were backed up"
 
     async def _is_ours(self, wanted: WantedDatabase) -> bool:
@@ -205,7 +231,8 @@ class TrialWork:
         """What is in an archive is the tenant's code: it may fill a server on purpose."""
         job, most = self._job, room_for(manifest.database_size)
         if await self._kit.loader.size(job.server, job.wanted) > most:
-            raise NotPossibleError(f"while it was restored it took more than {readable(most)}: it was broken off")
+            told = f"while it was restored it took more than {readable(most)}: it was broken off"
+            raise NotPossibleError(told, spent=True)
 
     async def _has_held(self, before: ServerUse) -> bool:
         """Whether the server is the same as before the restore: it did not restart or crash, and is not full."""
@@ -214,11 +241,6 @@ class TrialWork:
         except DatabaseError:
             return False
         return now.up_since == before.up_since and now.used < (self._job.capacity or 0)
-
-
-def is_servers_own(said: str) -> bool:
-    """Whether a program's error is one of the server's, which says nothing about what was to be restored."""
-    return any(words in said for words in SERVERS_OWN)
 
 
 def extensions_of(manifest: Manifest) -> tuple[str, ...]:

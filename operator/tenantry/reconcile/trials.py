@@ -28,6 +28,7 @@ class Finding:
         detail: What only the platform team is to know of it.
         ended_at: In UTC.
         seconds: It took.
+        spent: It was broken off for the time or the room that it took, which are its tenant's doing.
     """
 
     verdict: Verdict
@@ -35,6 +36,7 @@ class Finding:
     ended_at: datetime
     seconds: float
     detail: str = ""
+    spent: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +80,10 @@ class Trials:
     def of(self, backup: Ref) -> bool:
         """Whether a backup is just being read for one."""
         return any(trial.backup == backup for trial in self._by_server.values())
+
+    def tenants(self) -> set[Ref]:
+        """Those of whom a backup is just being tried."""
+        return {trial.tenant for trial in self._by_server.values()}
 
     def databases(self) -> set[str]:
         """The scratch databases that are in use."""
