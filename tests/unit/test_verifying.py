@@ -43,7 +43,8 @@ class Scene:
         self.kit = BackupKit(none, none, none, none, "test", BackupMetrics(self._registry))
         self.servers: dict[str, Any] = {}
         self.monotonic = 1.0
-        self._verifying = Verifying(self._world(), self.kit)
+        self.world = self._world()
+        self._verifying = Verifying(self.world, self.kit)
 
     def store(self, name: str, **verification: Any) -> None:
         """A BackupStore."""
@@ -78,6 +79,7 @@ class Scene:
         uid: str = "u",
         verify: str = "Restore",
         status: Json | None = None,
+        tenant: str = "acme",
         **metadata: str,
     ) -> Ref:
         """A TenantBackup, asked to be restored on trial if nothing else is said."""
@@ -90,7 +92,7 @@ class Scene:
                 "creationTimestamp": "2026-11-22T09:00:00Z",
                 **metadata,
             },
-            "spec": {"source": {"tenant": {"name": "acme"}}, "store": store, "verify": verify},
+            "spec": {"source": {"tenant": {"name": tenant}}, "store": store, "verify": verify},
             "status": {
                 "phase": "Completed",
                 "completedAt": "2026-11-22T09:00:00Z",
@@ -157,6 +159,7 @@ class Scene:
             wake=SimpleNamespace(wake=nothing),
             jitter=lambda seconds: seconds,
             settings=SimpleNamespace(management_id="m"),
+            token=lambda: "token",
         )
         return cast(World, world)
 

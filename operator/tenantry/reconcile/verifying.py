@@ -13,7 +13,7 @@ from tenantry.api.databaseserver import DatabaseServer
 from tenantry.api.resources import BACKUP_STORES, DATABASE_SERVERS, TENANT_RECORDS, Ref, Resource
 from tenantry.api.tenantbackup import TenantBackup
 from tenantry.api.tenantrecord import TenantRecord
-from tenantry.decide.trial import NO_CAPACITY, due_at, pause
+from tenantry.decide.trial import NO_CAPACITY, due_at
 from tenantry.desired.manifest import tenant_path
 from tenantry.ports.postgres import DatabaseError
 from tenantry.ports.servers import Server
@@ -23,6 +23,7 @@ from tenantry.reconcile.schedules import Scheduled
 from tenantry.reconcile.scratch import scratch_named, sweep
 from tenantry.reconcile.shelf import Shelved, disproven, is_newer, last_proven
 from tenantry.reconcile.trial import NotPossibleError, TrialJob, TrialWork
+from tenantry.reconcile.trialpauses import TrialPauses
 from tenantry.reconcile.trials import Trial, Verdict
 from tenantry.reconcile.trialterms import Terms, capacity_of, terms_of
 from tenantry.reconcile.world import World
@@ -46,15 +47,6 @@ class Candidate:
     terms: Terms
 
 
-@dataclass(frozen=True, slots=True)
-class Pause:
-    """For a backup that could not be tried, so many times in a row; until then, in monotonic seconds, it is left."""
-
-    tenant: Ref
-    count: int
-    until: float
-
-
 class Verifying:
     """Acts on the verification of all stores."""
 
@@ -63,7 +55,7 @@ class Verifying:
         self._kit = kit
         self._sweep_at: dict[str, float] = {}
         self._stuck: dict[str, str] = {}
-        self._pauses: dict[Ref, Pause] = {}
+        self._pauses = TrialPauses(world.clock, world.jitter)
         self._circumstances: frozenset[object] = frozenset()
 
     async def run(self) -> None:
@@ -83,7 +75,7 @@ class Verifying:
         self._hear()
         await self._look_around()
         self._think_again()
-        for candidate in sorted(self._due(), key=lambda each: (each.due, str(each.shelved.ref))):
+        for candidate in sorted(self._due(), key=self._turn):
             if self._world.trials.count >= AT_ONCE:
                 return
             try:
@@ -94,6 +86,11 @@ class Verifying:
                 if begun:
                     self._tell(candidate.shelved.tenant, "", "")
 
+    def _turn(self, candidate: Candidate) -> tuple[float, datetime, str]:
+        """Who was tried longest ago comes first: one with many backups does not hold up all others."""
+        shelved = candidate.shelved
+        return self._pauses.last_begun(shelved.tenant), candidate.due, str(shelved.ref)
+
     # --- what has ended -------------------------------------------------------------------------------------------
     def _hear(self) -> None:
         world = self._world
@@ -102,12 +99,14 @@ class Verifying:
             if trial.task.cancelled() or not self._is_there(trial.backup, trial.uid):
                 continue  # what goes is not told of: what is in the store may have gone before it
             finding = trial.task.result()
-            logger.info("trial of %s on %s: %s, %s", trial.backup.name, server, finding.verdict, finding.message)
+            told = f"{finding.message} ({finding.detail})" if finding.detail else finding.message
+            logger.info("trial of %s on %s: %s, %s", trial.backup.name, server, finding.verdict, told)
             self._kit.observer.verification_ended(trial.store, finding.verdict.value, finding.seconds)
+            self._pauses.ended(trial.tenant, finding)
             if finding.verdict == Verdict.NOT_POSSIBLE:
                 self._put_off(trial.backup, trial.tenant, finding.message, f"on {server}: {finding.detail}")
                 continue
-            self._pauses.pop(trial.backup, None)
+            self._pauses.end(trial.backup)
             world.trials.found(trial.backup, trial.uid, finding)
             world.wake.wake(trial.backup)
 
@@ -117,10 +116,7 @@ class Verifying:
         return body is not None and body["metadata"]["uid"] == uid and "deletionTimestamp" not in body["metadata"]
 
     def _put_off(self, backup: Ref, tenant: Ref, why: str, detail: str) -> None:
-        former = self._pauses.get(backup)
-        count = former.count + 1 if former is not None else 1
-        until = self._world.clock.monotonic() + self._world.jitter(pause(count).total_seconds())
-        self._pauses[backup] = Pause(tenant, count, until)
+        self._pauses.put_off(backup, tenant)
         self._tell(tenant, why, detail)
         self._world.wake.wake(backup)
 
@@ -140,9 +136,12 @@ class Verifying:
         )
         if now != self._circumstances:
             self._circumstances = now
-            self._pauses.clear()
-        for backup in [backup for backup in self._pauses if world.live.get(backup) is None]:
-            world.trials.hinder(self._pauses.pop(backup).tenant, "")
+            self._pauses.clear()  # those of backups: what tenants have coming has nothing to do with it
+        for backup, tenant in self._pauses.backups():
+            if world.live.get(backup) is None:
+                self._pauses.end(backup)
+                world.trials.hinder(tenant, "")
+        self._pauses.forget_tenants(lambda tenant: bool(self._kit.shelf.of(tenant)))
         for tenant in world.trials.hindered():
             if not self._kit.shelf.of(tenant):
                 world.trials.hinder(tenant, "")
@@ -189,13 +188,12 @@ class Verifying:
     # --- what is due ----------------------------------------------------------------------------------------------
     def _due(self) -> Iterator[Candidate]:
         """One a tenant at most, of those that are not to be waited for."""
-        now, seen = self._world.clock.now(), set[Ref]()
+        now, seen = self._world.clock.now(), self._world.trials.tenants()
         terms: dict[str, Terms | None] = {}
         for candidate in (*self._asked(terms), *self._scheduled(terms, now)):
             tenant, ref, uid = candidate.shelved.tenant, candidate.shelved.ref, candidate.shelved.uid
-            paused = self._pauses.get(ref)
-            waits = candidate.due > now or (paused is not None and paused.until > self._world.clock.monotonic())
-            waits = waits or tenant in seen or not self._is_there(ref, uid)
+            waits = candidate.due > now or tenant in seen or self._pauses.waits(ref, tenant)
+            waits = waits or not self._is_there(ref, uid)
             if not waits and self._world.trials.finding(ref, uid) is None and not self._world.trials.of(ref):
                 seen.add(tenant)
                 yield candidate
@@ -257,6 +255,7 @@ class Verifying:
         task = asyncio.create_task(work.run(), name=f"trial {shelved.ref.namespace}/{shelved.ref.name}")
         trial = Trial(shelved.ref, shelved.uid, shelved.tenant, shelved.store, wanted.database, task)
         world.trials.begin(server.name, trial)
+        self._pauses.began(shelved.tenant)
         return True
 
     def _server(self, tenant: Ref, terms: Terms) -> tuple[Server, DatabaseServer]:
