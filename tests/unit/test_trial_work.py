@@ -97,7 +97,7 @@ class Place:
         return self.size
 
     async def read(self, _: str) -> AsyncIterator[bytes]:
-        for chunk in ():
+        for chunk in list[bytes]():
             yield chunk
 
     async def get(self, _: str, **__: Any) -> bytes:

@@ -126,8 +126,9 @@ class TrialWork:
     async def _within_time(self) -> str:
         """After the last byte constraints and indexes are made, which may be an endless loop of the tenant's."""
         allowed = LONGEST_TIME
+        limit = asyncio.timeout(allowed.total_seconds())
         try:
-            async with asyncio.timeout(allowed.total_seconds()) as limit:
+            async with limit:
                 manifest = await self._manifest()
                 allowed = time_for(manifest.database_size)
                 limit.reschedule(asyncio.get_running_loop().time() + allowed.total_seconds())
