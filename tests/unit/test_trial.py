@@ -199,6 +199,7 @@ def test_what_a_server_says_of_the_content_is_held_against_the_backup(said: str)
         QUERY + 'ERROR:  could not create locale "de_DE": No such file or directory',
         QUERY + 'ERROR:  collation "de_DE" for encoding "UTF8" does not exist',
         QUERY + "ERROR:  could not resize shared memory segment: No space left on device",
+        QUERY + 'ERROR:  role "tenantry_abc_owner" does not exist',
         QUERY + 'ERROR:  time zone "Mars/Olympus" not recognized',
         QUERY + 'ERROR:  could not access file "$libdir/x": No such file or directory',
         COPY + 'ERROR:  could not extend file "base/1/2": No space left on device',

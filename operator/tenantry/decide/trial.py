@@ -39,7 +39,7 @@ _GROUNDS: Final = re.compile(
             "out of (?:shared )?memory|out of (?:file|disk|background)|too many|not enough|memory alloc|stack depth",
             "wraparound|terminating|canceling|time-?out|deadlock|connection|invalid page",
             "not available|not supported|librar|extension|locale|collation|\\bICU\\b|tablespace",
-            'configuration parameter|invalid value for parameter|time zone "',
+            'configuration parameter|invalid value for parameter|time zone "|role "" does not exist',
         )
     ),
     re.IGNORECASE,
