@@ -299,6 +299,21 @@ def test_a_server_of_its_own_takes_all_trials_whoever_may_use_it_and_is_not_let_
     assert f"trial of {name} on spare: passed" in scene.lab.operator.log_text
 
 
+def test_what_a_killed_operator_leaves_on_a_server_is_dropped_before_that_is_let_go(scene: Scene) -> None:
+    scene.verification(server="spare")
+    name = scene.begin("slow")
+    scene.wait(lambda: scene.scratch(scene.spare), "it is being restored there")
+    scene.lab.operator.kill()
+    assert scene.scratch(scene.spare)
+    scene.lab.management.access.kubectl("delete", "dbs", "spare", "--wait=false")
+    scene.lab.operator.start()
+    scene.lab.management.access.kubectl("wait", "--for=delete", "dbs/spare", "--timeout=90s")
+    assert scene.scratch(scene.spare) == set()
+    spare = server_body("spare", scene.spare.access.port, capacity={"storage": "1Ti"})
+    apply(scene.lab.management.access, spare)
+    assert scene.tried(name)["result"] == "Passed"
+
+
 def test_the_newest_backup_of_a_tenant_with_a_schedule_is_tried_by_the_clock(scene: Scene) -> None:
     yearly = {"backup": {"schedule": "0 0 1 1 *"}}
     scene.patch("tnp", "basic", {**yearly, "overridable": ["backup.schedule"]})

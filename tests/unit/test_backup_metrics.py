@@ -8,6 +8,8 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import generate_latest
 from prometheus_client.parser import text_string_to_metric_families as parse
 
+from tenantry.api.tenantbackup import TenantBackup
+from tenantry.reconcile.shelf import Shelved
 from tenantry.runtime.backupmetrics import BackupMetrics, BackupState, StoreFigures, store_figures, tenant_figures
 
 Json = dict[str, Any]
@@ -32,8 +34,10 @@ def tenant(reason: str | None, last_success: str = "", last_verified: str = "") 
     return {"metadata": {"name": "secret-name"}, "status": {"conditions": conditions, "backup": told}}
 
 
-def backup(phase: str, store: str = "s3", **status: Any) -> Json:
-    return {"spec": {"store": store}, "status": {"phase": phase, **status}}
+def backup(phase: str, store: str = "s3", **status: Any) -> Shelved:
+    metadata = {"name": "b", "namespace": "shop", "uid": "u", "creationTimestamp": NOON_TEXT}
+    spec = {"source": {"tenant": {"name": "acme"}}, "store": store}
+    return Shelved.of(TenantBackup.read({"metadata": metadata, "spec": spec, "status": {"phase": phase, **status}}))
 
 
 def test_what_ends_is_counted_by_store_and_a_store_starts_at_zero() -> None:
@@ -92,13 +96,13 @@ def test_a_store_tells_of_its_newest_good_backup_and_its_newest_good_trial() -> 
     ready: Json = {"status": {"conditions": [{"type": "Ready", "status": "True"}]}}
     stores: list[Json] = [{"metadata": {"name": "s3"}, **ready}, {"metadata": {"name": "gs"}}]
     passed = {"method": "Restore", "result": "Passed", "time": NOON_TEXT}
-    backups: list[Json] = [
+    backups = [
         backup("Completed", completedAt=NOON_TEXT, verification={**passed, "method": "Read", "time": ONE_TEXT}),
         backup("Completed", completedAt="2026-11-23T11:00:00Z", verification=passed),
         backup("Completed", completedAt="gibberish", verification={**passed, "result": "Failed", "time": ONE_TEXT}),
         backup("Failed", completedAt=ONE_TEXT),
         backup("Completed", "gone", completedAt=ONE_TEXT),
-        {"spec": {"store": "s3"}},
+        backup("Running"),
     ]
     assert store_figures(stores, backups) == {
         "s3": StoreFigures(ready=True, last_success=NOON, last_verified=NOON),

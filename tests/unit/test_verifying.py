@@ -43,6 +43,7 @@ class Scene:
         self.kit = BackupKit(none, none, none, none, "test", BackupMetrics(self._registry))
         self.servers: dict[str, Any] = {}
         self.monotonic = 1.0
+        self.sweeps: list[str] = []
         self.world = self._world()
         self._verifying = Verifying(self.world, self.kit)
 
@@ -124,6 +125,7 @@ class Scene:
         refuses = iter(refusals)
 
         async def claims(_: str) -> list[DatabaseClaim]:
+            self.sweeps.append(name)
             if (why := next(refuses, None)) is not None:
                 raise DatabaseError(why)
             return []
@@ -238,3 +240,26 @@ async def test_nothing_is_told_of_a_backup_that_goes_or_is_another_one_by_now() 
         assert scene.trials.finding(ref, "u") is None
         assert scene.trials.count == 0
     assert scene.counted() == 0
+
+
+async def test_where_a_trial_was_broken_off_is_swept_before_the_next_one_begins() -> None:
+    scene = Scene()
+    scene.server("fra")
+    await scene.tick()
+    await scene.tick()
+    assert scene.sweeps == ["fra"]  # it is not due again for long
+    ref = scene.backup("first", "s")
+    task = asyncio.create_task(never())
+    scene.trials.begin("fra", Trial(ref, "u", ACME, "s", "tenantry_verify_x", task))
+    await scene.trials.stop(ref)
+    assert scene.trials.is_unswept("fra")
+    await scene.tick()
+    await scene.tick()
+    assert scene.sweeps == ["fra", "fra"]
+    assert not scene.trials.is_unswept("fra")
+
+
+async def never() -> Finding:
+    """A trial that does not end by itself."""
+    await asyncio.Event().wait()
+    raise AssertionError("nobody sets it")

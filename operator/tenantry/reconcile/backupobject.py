@@ -80,6 +80,12 @@ def is_followed(world: World, backup: TenantBackup) -> bool:
     return False
 
 
+def is_there(world: World, key: Ref, backup: TenantBackup) -> bool:
+    """Whether the object is still the one that it was when it was read."""
+    body = world.live.get(key)
+    return body is not None and body["metadata"]["uid"] == backup.metadata.uid
+
+
 def is_in_use(world: World, backup: Ref) -> str | None:
     """The TenantRestore that a backup is needed by, if there is one that has not ended."""
     for body in world.live.all(TENANT_RESTORES):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
 
@@ -45,6 +47,7 @@ class Backups:
         self._world = world
         self._kit = kit
         self._runs: dict[Ref, _Run] = {}
+        self._held_up: list[str] = []
         self._slots = asyncio.Semaphore(AT_ONCE)
 
     def under_way(self, key: Ref) -> bool:
@@ -55,12 +58,23 @@ class Backups:
         """Empty if a backup of a tenant can begin now; else what it waits for."""
         if self.at_work(tenant_hash):
             return "another backup of this tenant is under way"
+        if tenant_hash in self._held_up:
+            return "what an earlier backup of this tenant has left on its server is being cleared away"
         working = [run for run in self._runs.values() if not run.task.done()]
         return f"{len(working)} others are under way" if len(working) >= AT_ONCE else ""
 
     def at_work(self, tenant_hash: str) -> bool:
         """Whether a backup of a tenant is being made here."""
         return any(run.tenant_hash == tenant_hash and not run.task.done() for run in self._runs.values())
+
+    @contextmanager
+    def held_up(self, tenant_hash: str) -> Iterator[None]:
+        """Meanwhile no backup of a tenant has room to begin; more than one may ask for that at a time."""
+        self._held_up.append(tenant_hash)
+        try:
+            yield
+        finally:
+            self._held_up.remove(tenant_hash)
 
     def phase(self, key: Ref) -> BackupPhase:
         """How far it has come."""
@@ -85,10 +99,11 @@ class Backups:
 
     async def stop(self, key: Ref) -> None:
         """Break one off, and wait until nothing of it runs; no error if there is none."""
-        run = self._runs.pop(key, None)
+        run = self._runs.get(key)
         if run is not None:
             run.task.cancel()
             await asyncio.gather(run.task, return_exceptions=True)
+            self._runs.pop(key, None)  # not before: while it clears up, no other one of its tenant must begin
 
     async def _work(self, key: Ref, job: Job) -> Manifest | Failure:
         def verifying() -> None:

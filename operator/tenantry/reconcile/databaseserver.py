@@ -14,6 +14,8 @@ from tenantry.ports.kube import CredentialsRefusedError
 from tenantry.ports.postgres import DatabaseCredentialsError, DatabaseError, ServerFacts
 from tenantry.ports.servers import Server, ServerEndpoint
 from tenantry.ports.world import Availability
+from tenantry.reconcile.openstores import BackupKit
+from tenantry.reconcile.partings import PARTING_RETRY, Partings
 from tenantry.reconcile.platform import Counters, availability_of, conditions_of, platform_secret, set_finalizer
 from tenantry.reconcile.records import swap
 from tenantry.reconcile.result import Result
@@ -26,8 +28,9 @@ IN_USE_RETRY = 30.0
 class DatabaseServerReconciler:
     """Reconciles DatabaseServers: one connection each, judged anew on every pass."""
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: World, kit: BackupKit) -> None:
         self._world = world
+        self._partings = Partings(world, kit)
         self._counters = Counters()
         self._told: dict[str, tuple[Availability, ServerEndpoint | None]] = {}
 
@@ -41,6 +44,11 @@ class DatabaseServerReconciler:
         if spec.metadata.deletion_timestamp:
             return await self._delete(key, spec)
         await set_finalizer(self._world, key, spec.metadata, SERVER_FINALIZER, present=True)
+        server, outcomes = await self._look(spec)
+        return await self._report(key, spec, server.facts if server else None, outcomes)
+
+    async def _look(self, spec: DatabaseServer) -> tuple[Server | None, dict[ConditionType, Outcome]]:
+        """What can be found out about it now; told to the tenants that it concerns."""
         outcomes: dict[ConditionType, Outcome] = {
             ConditionType.CREDENTIALS_VALID: PENDING,
             ConditionType.REACHABLE: PENDING,
@@ -53,7 +61,7 @@ class DatabaseServerReconciler:
         except Halt as halt:
             outcomes[halt.condition] = Outcome.of(halt)
         self._judge(spec.name, server, outcomes)
-        return await self._report(key, spec, server.facts if server else None, outcomes)
+        return server, outcomes
 
     async def _connect(self, spec: DatabaseServer) -> Server:
         admin = platform_secret(
@@ -166,29 +174,42 @@ class DatabaseServerReconciler:
         return Result(requeue_after=min(interval, later or interval))
 
     async def _delete(self, key: Ref, spec: DatabaseServer) -> Result:
-        """Let go of the server, once no tenant has a database on it."""
-        count = self._world.ledger.tenants_on_server(spec.name)
-        if count or self._world.trials.on_server(spec.name) is not None:
+        """Let go of the server, once no tenant has a database on it, and nothing of a restore on trial is left there.
+
+        Until then it is connected as ever, also after a restart: else its tenants could never be deleted.
+        """
+        world, wait = self._world, IN_USE_RETRY
+        server, outcomes = await self._look(spec)
+        if count := world.ledger.tenants_on_server(spec.name):
             told = f"it is let go when the tenants with databases on it ({count}) are deleted or moved"
-            if not count:
-                told = "it is let go when the backup that is being restored on trial there was dropped"
-            outcome = Outcome(None, Reason.IN_USE, told)
-            conditions = conditions_of(
-                self._world,
-                key,
-                {ConditionType.REACHABLE: outcome},
-                ready_message="",
-                previous=spec.status.conditions,
-                generation=spec.metadata.generation,
-            )
-            status = spec.status.model_copy(
-                update={"observed_generation": spec.metadata.generation, "conditions": conditions}
-            )
-            await write_status(self._world.management, self._world.live, key, status)
-            return Result(requeue_after=IN_USE_RETRY)
-        await self._world.servers.disconnect(spec.name)
-        await set_finalizer(self._world, key, spec.metadata, SERVER_FINALIZER, present=False)
+        elif world.trials.on_server(spec.name) is not None:
+            told = "it is let go when the backup that is being restored on trial there was dropped"
+        elif any(outcome.reason == Reason.DUPLICATE_SERVER for outcome in outcomes.values()):
+            told = ""  # the other name of the server goes on looking after it
+        else:
+            wait, known = PARTING_RETRY, server or world.servers.get(spec.name)  # its Secret may have gone first
+            told = await self._partings.wait(spec, known, availability_of(outcomes).message)
+        if told:
+            await self._tell_waits(key, spec, told)
+            return Result(requeue_after=wait)
+        await world.servers.disconnect(spec.name)
+        self._told.pop(spec.name, None)
+        await set_finalizer(world, key, spec.metadata, SERVER_FINALIZER, present=False)
         return Result()
+
+    async def _tell_waits(self, key: Ref, spec: DatabaseServer, told: str) -> None:
+        conditions = conditions_of(
+            self._world,
+            key,
+            {ConditionType.REACHABLE: Outcome(None, Reason.IN_USE, told)},
+            ready_message="",
+            previous=spec.status.conditions,
+            generation=spec.metadata.generation,
+        )
+        status = spec.status.model_copy(
+            update={"observed_generation": spec.metadata.generation, "conditions": conditions}
+        )
+        await write_status(self._world.management, self._world.live, key, status)
 
 
 def _check_rights(facts: ServerFacts) -> None:

@@ -117,6 +117,10 @@ class Shelf:
             if not own:
                 del self._by_tenant[former.tenant]
 
+    def all(self) -> list[Shelved]:
+        """All there are."""
+        return list(self._by_ref.values())
+
     def of(self, tenant: Ref) -> list[Shelved]:
         """All of one tenant."""
         return list(self._by_tenant.get(tenant, {}).values())

@@ -3,42 +3,42 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from typing import Final
 
 from tenantry.api.base import parse_duration
 from tenantry.api.conditions import ConditionType, Reason
-from tenantry.api.names import ANNOTATION_SLOT, BACKUP_FINALIZER
-from tenantry.api.resources import TENANT_BACKUPS, TENANT_RECORDS, Ref
+from tenantry.api.names import BACKUP_FINALIZER
+from tenantry.api.resources import TENANT_BACKUPS, Ref
 from tenantry.api.tenantbackup import BackupPhase, BackupVerification, TenantBackup, TenantBackupStatus
-from tenantry.api.tenantrecord import RecordState, TenantRecord
 from tenantry.decide.backup import Seen, Step, expiry, next_step
 from tenantry.decide.conditions import Outcome
 from tenantry.decide.deletion import parse_time, time_text
 from tenantry.decide.halt import Halt, Terminal, Waiting
-from tenantry.desired.manifest import Manifest, ManifestError, run_id
+from tenantry.desired.manifest import Manifest, ManifestError
 from tenantry.ports.backup import ObjectMissingError, StoreError
-from tenantry.ports.postgres import DatabaseError, WantedDatabase
-from tenantry.ports.servers import Server
-from tenantry.reconcile.backing_up import Job, clean, read_manifest
-from tenantry.reconcile.backupobject import is_followed, is_in_use, path_of
+from tenantry.ports.postgres import DatabaseError
+from tenantry.reconcile.backing_up import clean, read_manifest
+from tenantry.reconcile.backupobject import is_followed, is_in_use, is_there, path_of
 from tenantry.reconcile.backups import Backups, Failure
+from tenantry.reconcile.backupsource import database_of, job_of, record_of
 from tenantry.reconcile.clearing import Clearing
-from tenantry.reconcile.database import check_server_identity
-from tenantry.reconcile.openstores import BackupKit, choose_store
+from tenantry.reconcile.debts import Debts
+from tenantry.reconcile.openstores import BackupKit
 from tenantry.reconcile.platform import set_finalizer
 from tenantry.reconcile.result import Result
 from tenantry.reconcile.status import told_of, write_status
 from tenantry.reconcile.takingup import take_up
 from tenantry.reconcile.trialtelling import is_disproven, of_trial, told_complete, waits_for_trial
-from tenantry.reconcile.workspace import find_workspace
 from tenantry.reconcile.world import World
+
+logger = logging.getLogger(__name__)
 
 WATCH_SECONDS: Final = 15.0
 ROOM_SECONDS: Final = 5.0
 RECOVERY_SECONDS: Final = 45.0
 """How long a store may keep silent about what a dead process has done, before that counts as failed."""
 RECOVERY_RETRY: Final = 3.0
-OWING_RETRY: Final = 10.0
 REFUSED_SECONDS: Final = 300.0
 """After a store has refused to delete something: it may be locked there for years."""
 LAST_ONE_SECONDS: Final = 3600.0
@@ -53,7 +53,7 @@ class TenantBackupReconciler:
         self._runs = Backups(world, kit)
         self._clearing = Clearing(world, kit)
         self._recovering: dict[Ref, float] = {}
-        self._owing: set[Ref] = set()
+        self._debts = Debts()
         self._beginning = asyncio.Lock()
 
     async def reconcile(self, key: Ref) -> Result:
@@ -69,6 +69,9 @@ class TenantBackupReconciler:
         if backup.metadata.deletion_timestamp:
             return await self._delete(key, backup)
         await set_finalizer(self._world, key, backup.metadata, BACKUP_FINALIZER, present=True)
+        if not is_there(self._world, key, backup):
+            self._world.wake.wake(key)  # no watch tells of what a write has found gone
+            return Result()
         now = self._world.clock.now()
         told_here = backup.status.worker == self._kit.worker
         seen = Seen(backup.status.phase, self._runs.under_way(key), parse_time(backup.status.expires_at), told_here)
@@ -83,18 +86,15 @@ class TenantBackupReconciler:
             case Step.EXPIRE:
                 return await self._expire(key, backup)
             case Step.NOTHING:
-                await self._tell_of_trial(key, backup)
-                if key in self._owing:
-                    return await self._pay(key, backup)
                 left = (seen.expires_at - now).total_seconds() if seen.expires_at is not None else None
-                return Result(requeue_after=min(left, LAST_ONE_SECONDS) if left is not None else None)
+                return await self._rest(key, backup, left)
 
     # --- its life -------------------------------------------------------------------------------------------------
     async def _begin(self, key: Ref, backup: TenantBackup) -> Result:
         if backup.spec.source.stored is not None:
             return await self._take_up(key, backup)
         try:
-            job = self._job(backup)
+            job = job_of(self._world, self._kit, backup)
             if waits := self._runs.has_room(job.identity.tenant_hash):
                 raise Waiting(ConditionType.READY, Reason.BACKUP_RUNNING, waits, retry_after=ROOM_SECONDS)
         except Halt as halt:
@@ -115,6 +115,10 @@ class TenantBackupReconciler:
             object_key=job.path,
             encrypted=bool(job.opened.recipients),
         )
+        if not is_there(self._world, key, backup):  # else there would be a backup in the store that no object tells of
+            return Result()
+        if self._runs.has_room(job.identity.tenant_hash):  # meanwhile it is being cleared up after another one
+            return Result(requeue_after=ROOM_SECONDS)
         self._runs.begin(key, job)
         return Result(requeue_after=WATCH_SECONDS)
 
@@ -139,7 +143,7 @@ class TenantBackupReconciler:
             return Result(requeue_after=WATCH_SECONDS)
         if isinstance(result, Failure):
             await self._fail(key, backup, result)
-            self._owing.add(key)
+            self._debts.owe(key, self._world.clock.monotonic())
             self._world.wake.wake(key)
         else:
             await self._complete(key, backup, result)
@@ -171,15 +175,28 @@ class TenantBackupReconciler:
             told = "the operator was ended or restarted during this backup; make another one"
             await self._fail(key, backup, Failure(Reason.BACKUP_INTERRUPTED, told))
         self._recovering.pop(key, None)
-        self._owing.add(key)
+        self._debts.owe(key, self._world.clock.monotonic())
         return await self._pay(key, backup)
 
     async def _pay(self, key: Ref, backup: TenantBackup) -> Result:
         """Clear away what a dump that failed may have left on the server, which may have been away then."""
+        debts, clock = self._debts, self._world.clock
+        if (early := debts.seconds_left(key, clock.monotonic())) > 0:
+            return Result(requeue_after=early)
         if not await self._forget_dump(backup):
-            return Result(requeue_after=OWING_RETRY)
-        self._owing.discard(key)
+            again = debts.put_off(key, clock.monotonic())
+            if again is not None:
+                return Result(requeue_after=self._world.jitter(again))
+            logger.warning("what the dump of %s may have left on its server is not looked for any more", key)
+        debts.forget(key)
         return Result(requeue_after=RECOVERY_RETRY)  # what else there is to be done with it
+
+    async def _rest(self, key: Ref, backup: TenantBackup, left: float | None) -> Result:
+        """It has ended, and has this many seconds left, or for ever."""
+        await self._tell_of_trial(key, backup)
+        if self._debts.owes(key):
+            return await self._pay(key, backup)
+        return Result(requeue_after=min(left, LAST_ONE_SECONDS) if left is not None else None)
 
     async def _expire(self, key: Ref, backup: TenantBackup) -> Result:
         """Its time is over; but the last good one of a tenant stays until there is a newer one."""
@@ -219,79 +236,19 @@ class TenantBackupReconciler:
         self._kit.shelf.forget(key)
         self._clearing.forget(key)
         self._recovering.pop(key, None)
-        self._owing.discard(key)
+        self._debts.forget(key)
 
-    # --- what it is about -----------------------------------------------------------------------------------------
-    def _job(self, backup: TenantBackup) -> Job:
-        """What is to be done.
-
-        Raises:
-            Waiting, Terminal: it can't be done now.
-        """
-        workspace = find_workspace(self._world, backup.metadata.namespace)
-        opened = choose_store(self._world, self._kit, backup.spec.store, workspace.labels, new=True)
-        record = self._record(backup)
-        if record is None or record.spec.workspace_uid != workspace.uid:
-            raise Waiting(
-                ConditionType.READY,
-                Reason.TENANT_NOT_FOUND,
-                f"spec.source.tenant: Tenant {backup.spec.source.tenant.name!r} is not there, or was not placed yet",
-                retry_after=30.0,
-            )
-        server, wanted = self._database(record)
-        return Job(
-            identity=record.identity,
-            run=run_id(backup.metadata.creation_timestamp, backup.metadata.uid),
-            backup=backup.name,
-            store=backup.spec.store,
-            opened=opened,
-            server=server,
-            wanted=wanted,
-            tenant_spec=record.spec.last_spec,
-            started_at=time_text(self._world.clock.now()),
-            slot=backup.metadata.annotations.get(ANNOTATION_SLOT, ""),
-        )
-
-    def _record(self, backup: TenantBackup) -> TenantRecord | None:
-        name = self._world.ledger.record_of(backup.tenant)
-        body = self._world.live.get(Ref(TENANT_RECORDS, "", name)) if name is not None else None
-        return TenantRecord.model_validate(body) if body is not None else None
-
-    def _database(self, record: TenantRecord) -> tuple[Server, WantedDatabase]:
-        pinned = record.spec.database
-        if pinned.mode != "Shared":
-            raise Terminal(
-                ConditionType.READY,
-                Reason.NO_DATABASE,
-                f"spec.source.tenant: its database is of mode {pinned.mode}; only Shared ones can be backed up yet",
-            )
-        if record.spec.state != RecordState.ACTIVE or record.spec.move is not None:
-            told = "the tenant is being deleted" if record.spec.move is None else "the tenant is being moved"
-            raise Waiting(ConditionType.READY, Reason.NO_DATABASE, told, retry_after=30.0)
-        server = self._world.servers.get(pinned.server)
-        if server is None or not server.availability.ok or server.facts is None:
-            told = f"DatabaseServer {pinned.server!r} is not ready"
-            raise Waiting(ConditionType.READY, Reason.SERVER_NOT_READY, told, retry_after=30.0)
-        check_server_identity(server, pinned.server, pinned.id)
-        identity = record.identity
-        wanted = WantedDatabase(
-            database=pinned.name,
-            management_id=identity.management_id,
-            tenant_hash=identity.tenant_hash,
-            record=identity.record,
-            connection_limit=-1,  # it is read, not settled
-        )
-        return server, wanted
-
+    # --- what else it is about ------------------------------------------------------------------------------------
     async def _forget_dump(self, backup: TenantBackup) -> bool:
         """Remove the role of a dump that died; False if it could not be. What is left opens nothing for long."""
-        record = self._record(backup)
+        record = record_of(self._world, backup)
         if record is None or backup.status.started_at is None or backup.spec.source.stored is not None:
             return True
         try:
-            server, wanted = self._database(record)
+            server, wanted = database_of(self._world, record)
             if not self._runs.at_work(wanted.tenant_hash):  # else it is that one's role by now
-                await self._kit.dumper.forget(server, wanted)
+                with self._runs.held_up(wanted.tenant_hash):  # nor must one begin meanwhile: its role has that name
+                    await self._kit.dumper.forget(server, wanted)
         except Terminal:
             return True
         except (Halt, DatabaseError):
@@ -379,9 +336,11 @@ class TenantBackupReconciler:
         )
         written = await write_status(world.management, world.live, key, status)
         about = world.live.get(key)
-        if about is not None:
-            self._kit.note(TenantBackup.read(about))  # before its tenant is woken, which tells of it
-        if written and about is not None and former.phase != phase and phase in _ENDS:
+        if about is None:
+            world.wake.wake(key)  # no watch tells of what a write has found gone: the next pass forgets all of it
+            return
+        self._kit.note(TenantBackup.read(about))  # before its tenant is woken, which tells of it
+        if written and former.phase != phase and phase in _ENDS:
             warning = phase == BackupPhase.FAILED
             world.events.emit(about, warning=warning, reason=outcome.reason, message=outcome.message)
             if backup.spec.source.stored is None:

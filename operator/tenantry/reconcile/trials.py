@@ -64,6 +64,7 @@ class Trials:
 
     def __init__(self) -> None:
         self._by_server: dict[str, Trial] = {}
+        self._unswept: set[str] = set()
         self._findings: dict[tuple[Ref, str], Finding] = {}
         self._obstacles: dict[Ref, str] = {}
 
@@ -100,6 +101,15 @@ class Trials:
             del self._by_server[server]
         return ended
 
+    def is_unswept(self, server: str) -> bool:
+        """Whether one that was broken off may have left something on a server, which nobody took note of yet."""
+        return server in self._unswept
+
+    def take_unswept(self) -> set[str]:
+        """The servers on which one was broken off since this was asked last."""
+        taken, self._unswept = self._unswept, set()
+        return taken
+
     async def stop(self, backup: Ref) -> None:
         """The backup goes: break its trial off, wait until nothing of it is left, and forget what was found."""
         self._findings = {key: finding for key, finding in self._findings.items() if key[0] != backup}
@@ -115,6 +125,7 @@ class Trials:
         trial.task.cancel()
         await asyncio.gather(trial.task, return_exceptions=True)
         if self._by_server.get(server) is trial:
+            self._unswept.add(server)  # it may have left something, as far as the server did not let it be dropped
             del self._by_server[server]
 
     async def stop_all(self) -> None:

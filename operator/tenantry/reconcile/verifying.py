@@ -156,6 +156,8 @@ class Verifying:
     async def _look_around(self) -> None:
         """Drop what dead processes have left, before anything is begun on a server; and stop where a server goes."""
         trials, now = self._world.trials, self._world.clock.monotonic()
+        for name in trials.take_unswept():
+            self._sweep_at.pop(name, None)
         idle = []
         for server in self._world.servers.all():
             if trials.on_server(server.name) is None:
@@ -236,7 +238,8 @@ class Verifying:
         if terms.problem:
             raise NotPossibleError(terms.problem)
         server, spec = self._server(shelved.tenant, terms)
-        if world.trials.on_server(server.name) is not None or server.name not in self._sweep_at:
+        swept = server.name in self._sweep_at and not world.trials.is_unswept(server.name)
+        if world.trials.on_server(server.name) is not None or not swept:
             return False
         if server.name in self._stuck:
             told = "what an earlier trial has left on its server can't be dropped yet"

@@ -14,6 +14,7 @@ from tenantry.api.conditions import ConditionType, Reason
 from tenantry.api.tenantbackup import BackupPhase
 from tenantry.ports.backup import BackupObserver
 from tenantry.ports.world import Json
+from tenantry.reconcile.shelf import Shelved
 
 _MINUTE: Final = 60.0
 _DURATION_BUCKETS: Final = (
@@ -198,17 +199,17 @@ def tenant_figures(tenants: Iterable[Json]) -> TenantFigures:
     return TenantFigures(states, _oldest(successes), _oldest(verified))
 
 
-def store_figures(stores: Iterable[Json], backups: Iterable[Json]) -> dict[str, StoreFigures]:
-    """Of BackupStores and TenantBackups as they were read."""
+def store_figures(stores: Iterable[Json], backups: Iterable[Shelved]) -> dict[str, StoreFigures]:
+    """Of BackupStores as they were read, and of all TenantBackups: too many to be read at each scrape."""
     figures = {body["metadata"]["name"]: StoreFigures(_is_ready(body)) for body in stores}
-    for body in backups:
-        found, status = figures.get(body["spec"].get("store", "")), body.get("status") or {}
-        if found is None or status.get("phase") != BackupPhase.COMPLETED:
+    for backup in backups:
+        found = figures.get(backup.store)
+        if found is None or backup.phase != BackupPhase.COMPLETED:
             continue
-        found.last_success = max(found.last_success, _seconds(status.get("completedAt")))
-        verification = status.get("verification") or {}
-        if verification.get("method") == "Restore" and verification.get("result") == "Passed":
-            found.last_verified = max(found.last_verified, _seconds(verification.get("time")))
+        if backup.completed_at is not None:
+            found.last_success = max(found.last_success, backup.completed_at.timestamp())
+        if backup.proven_at is not None:
+            found.last_verified = max(found.last_verified, backup.proven_at.timestamp())
     return figures
 
 

@@ -1,4 +1,4 @@
-"""Census: how many tenants there are in each state, as the metrics tell it."""
+"""Census: how many tenants there are in each state, and how backups are, as the metrics tell it at each scrape."""
 
 from __future__ import annotations
 
@@ -6,8 +6,20 @@ from collections import Counter
 from collections.abc import Iterable
 
 from tenantry.api.conditions import ConditionType
+from tenantry.api.resources import BACKUP_STORES, TENANTS
+from tenantry.ports.kube import LiveObjects
 from tenantry.ports.world import Json
-from tenantry.runtime.metrics import TenantState
+from tenantry.reconcile.shelf import Shelf
+from tenantry.runtime.backupmetrics import store_figures, tenant_figures
+from tenantry.runtime.metrics import Metrics, TenantState
+
+
+def take_census(metrics: Metrics, live: LiveObjects, shelf: Shelf) -> None:
+    """Tell the metrics what there is. On the event loop: TenantBackups, the most there are, are not read for that."""
+    tenants = live.all(TENANTS)
+    metrics.set_tenants(count_tenants(tenants))
+    metrics.backups.set_tenants(tenant_figures(tenants))
+    metrics.backups.set_stores(store_figures(live.all(BACKUP_STORES), shelf.all()))
 
 
 def count_tenants(tenants: Iterable[Json]) -> Counter[TenantState]:

@@ -43,10 +43,10 @@ from tenantry.reconcile.ledger import Ledger
 from tenantry.reconcile.openstores import BackupKit
 from tenantry.reconcile.result import Result
 from tenantry.reconcile.scheduling import Scheduling
+from tenantry.reconcile.shelf import Shelf
 from tenantry.reconcile.verifying import Verifying
 from tenantry.reconcile.world import Settings, World
-from tenantry.runtime.backupmetrics import store_figures, tenant_figures
-from tenantry.runtime.census import count_tenants
+from tenantry.runtime.census import take_census
 from tenantry.runtime.clock import SystemClock
 from tenantry.runtime.handlers import run_kopf
 from tenantry.runtime.health import Heartbeat, no_run_over
@@ -103,6 +103,7 @@ class Operator:
         self._rewatch = asyncio.Event()
         self._primed = False
         self._cache: ManagementCache | None = None
+        self._shelf = Shelf()
 
     async def run(self, stop: asyncio.Event) -> None:
         """Run until told to stop.
@@ -223,6 +224,7 @@ class Operator:
             PostgresLoader(),
             worker=_new_id(),
             observer=self._metrics.backups,
+            shelf=self._shelf,
         )
         world.farewells.see_to_it = FinalBackups(world, kit).see_to_it
         reconcilers = reconcilers_of(world, kit)
@@ -328,10 +330,7 @@ class Operator:
 
     def _expose(self, accept: str) -> tuple[bytes, str]:
         if self._cache is not None:
-            cache, metrics = self._cache, self._metrics
-            metrics.set_tenants(count_tenants(cache.all(TENANTS)))
-            metrics.backups.set_tenants(tenant_figures(cache.all(TENANTS)))
-            metrics.backups.set_stores(store_figures(cache.all(BACKUP_STORES), cache.all(TENANT_BACKUPS)))
+            take_census(self._metrics, self._cache, self._shelf)
         return self._metrics.expose(accept)
 
     def _tell_metrics(self, world: World, key: Ref) -> None:

@@ -41,7 +41,7 @@ def reconcilers_of(world: World, kit: BackupKit) -> dict[Resource, Reconcile]:
         TENANT_RECORDS: TenantRecordReconciler(world, memory).reconcile,
         TENANT_PLANS: TenantPlanReconciler(world).reconcile,
         CLUSTERS: ClusterReconciler(world).reconcile,
-        DATABASE_SERVERS: DatabaseServerReconciler(world).reconcile,
+        DATABASE_SERVERS: DatabaseServerReconciler(world, kit).reconcile,
         BACKUP_STORES: BackupStoreReconciler(world, kit).reconcile,
         TENANT_BACKUPS: TenantBackupReconciler(world, kit).reconcile,
         TENANT_RESTORES: TenantRestoreReconciler(world, kit).reconcile,
