@@ -31,6 +31,9 @@ WATCH_SECONDS: Final = 10.0
 UNDO_RETRY: Final = 60.0
 LONGEST_WAIT: Final = 3600.0
 
+BEGUN: Final = (RestorePhase.RESTORING, RestorePhase.COMPLETED, RestorePhase.UNDONE)
+"""Phases that nothing comes to before its safety backup is complete."""
+
 
 class TenantRestoreReconciler:
     """Reconciles TenantRestores."""
@@ -229,6 +232,8 @@ class TenantRestoreReconciler:
         body = world.live.get(key)
         former = TenantRestore.read(body).status if body is not None else restore.status
         phase = self._no_less(restore.model_copy(update={"status": former}), phase)
+        if restore.spec.safety_backup and phase in BEGUN:
+            found = {"safety_backup": safety_name(restore), **found}  # what was told while it was made may be lost
         conditions = told_of(outcome, former.conditions, restore.metadata.generation, world.clock.now())
         status: TenantRestoreStatus = former.model_copy(
             update={
