@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import Any, cast
@@ -190,6 +191,25 @@ async def test_a_backup_that_is_newer_than_one_that_was_not_well_is_tried_at_onc
     scene.backup("newer", "open", verify="Read", status={"completedAt": "2026-11-22T09:59:59Z"})
     await scene.tick()
     assert scene.trials.obstacle(ACME) == "the server for trials is not there, or is being deleted"
+
+
+async def test_neither_a_former_tenant_of_the_name_nor_a_clock_that_had_jumped_has_a_say() -> None:
+    scene = Scene()
+    scene.store("open")
+    scene.schedule()
+    former = f"{tenant_path(replace(IDENTITY, incarnation=2))}/former"
+    bad = {"method": "Restore", "time": "2026-11-22T09:30:00Z", "result": "Failed", "message": "rows"}
+    scene.backup("own", "open", verify="Read")
+    scene.backup("former", "open", verify="Read", status={"objectKey": former, "verification": bad})
+    later = {"completedAt": "2027-11-22T09:00:00Z", "verification": bad}
+    scene.backup("of-next-year", "open", verify="Read", status=later)
+    newer = {"completedAt": "2026-11-22T09:30:00Z", "verification": bad}
+    await scene.tick()
+    assert scene.trials.obstacle(ACME) == "", "its first trial is not due yet, and nothing is held against it"
+    scene.backup("bad", "open", verify="Read", status=newer)
+    scene.backup("last", "open", verify="Read", status={"completedAt": "2026-11-22T09:40:00Z"})
+    await scene.tick()
+    assert scene.trials.obstacle(ACME) != "", "the one after its own bad one is tried at once"
 
 
 async def test_what_waits_for_what_an_earlier_trial_has_left_is_looked_at_again_once_that_is_gone() -> None:

@@ -14,14 +14,12 @@ from tenantry.api.resources import BACKUP_STORES, DATABASE_SERVERS, TENANT_RECOR
 from tenantry.api.tenantbackup import TenantBackup
 from tenantry.api.tenantrecord import TenantRecord
 from tenantry.decide.trial import NO_CAPACITY, due_at
-from tenantry.desired.manifest import tenant_path
 from tenantry.ports.postgres import DatabaseError
 from tenantry.ports.servers import Server
 from tenantry.reconcile.backupobject import path_of
 from tenantry.reconcile.openstores import BackupKit
-from tenantry.reconcile.schedules import Scheduled
 from tenantry.reconcile.scratch import scratch_named, sweep
-from tenantry.reconcile.shelf import Shelved, disproven, is_newer, last_proven
+from tenantry.reconcile.shelf import Shelved, disproven, is_newer, last_proven, of_incarnation
 from tenantry.reconcile.trial import NotPossibleError, TrialJob, TrialWork
 from tenantry.reconcile.trialpauses import TrialPauses
 from tenantry.reconcile.trials import Trial, Verdict
@@ -208,8 +206,8 @@ class Verifying:
 
     def _scheduled(self, terms: dict[str, Terms | None], now: datetime) -> Iterator[Candidate]:
         for scheduled in self._kit.schedules.all():
-            own = self._kit.shelf.of(scheduled.tenant)
-            newest, bad = newest_good(scheduled, own), disproven(own)
+            own = of_incarnation(self._kit.shelf.of(scheduled.tenant), scheduled.identity, scheduled.since, now)
+            newest, bad = newest_good(own), disproven(own)
             of_store = self._terms(newest.store, terms) if newest is not None else None
             if newest is None or of_store is None or of_store.interval is None or scheduled.suspended:
                 continue
@@ -294,12 +292,11 @@ class Verifying:
         return path
 
 
-def newest_good(scheduled: Scheduled, shelved: list[Shelved]) -> Shelved | None:
-    """The newest good backup of a tenant's present incarnation."""
-    own = f"{tenant_path(scheduled.identity)}/"
+def newest_good(shelved: list[Shelved]) -> Shelved | None:
+    """The newest good backup that can be found in its store."""
     good = [
         (each.completed_at, str(each.ref), each)
         for each in shelved
-        if each.good and each.completed_at is not None and each.path.startswith(own)
+        if each.good and each.completed_at is not None and each.path
     ]
     return max(good, key=lambda found: found[:2])[2] if good else None
