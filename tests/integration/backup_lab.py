@@ -21,6 +21,7 @@ from tests.integration.backing import Kept, keep_in
 from tests.scene.faulty import WORKSPACE, FaultyLab, condition, faulty_lab
 from tests.scene.lab import cluster_body, is_ready, plan_body, tenant_body, wait_until
 from tests.scene.operator import OperatorProcess
+from tests.scene.proxy_faults import Answer, Cut, Fault
 
 from tenantry.api.resources import TENANT_BACKUPS, TENANT_RECORDS, TENANT_RESTORES, TENANTS, Ref, Resource
 
@@ -33,6 +34,13 @@ PROMISED: Final = 60.0
 """Seconds from the death of whoever works to Failed, by the statuses' own time stamps."""
 DAY: Final = {"minWindow": "24h", "maxWindow": "24h"}
 LONG_AGO: Final = "2020-01-01T00:00:00Z"
+FAULTS: Final[dict[str, Fault]] = {
+    "answer-lost": Cut(after=True),
+    "request-lost": Cut(after=False),
+    "conflict": Answer.of_status(409, "Conflict"),
+    "too-many-requests": Answer.of_status(429, "TooManyRequests", Retry_After="1"),
+}
+"""What becomes of a request for a change of one of our objects."""
 KEPT: Final = "kept"
 """The plan whose tenants, and what restores have left, are kept for a day."""
 FILLED: Final = """

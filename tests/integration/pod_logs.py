@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import socket
-import ssl
-import tempfile
 import threading
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 from typing import Any, Final, Self
 from urllib.parse import parse_qs, urlsplit
 
 from tests.controlplane.access import ClusterAccess
-from tests.controlplane.certificates import Authority
 from tests.controlplane.processes import LOOPBACK
 from tests.integration.acting import Api, manifest
 from tests.integration.node import NODES
+from tests.integration.port_forward import kubelet_context
 
 LogOf = Callable[[str, bool], str | None]
 """Given the container and whether the previous one is meant: its log; None where there was none."""
@@ -68,7 +65,7 @@ class LoggingNode:
     def __init__(self, access: ClusterAccess, log_of: LogOf) -> None:
         self._api = Api(access.kubeconfig)
         self._server = ThreadingHTTPServer((LOOPBACK, 0), _handler(log_of))
-        self._server.socket = _context().wrap_socket(self._server.socket, server_side=True)
+        self._server.socket = kubelet_context().wrap_socket(self._server.socket, server_side=True)
         self._thread = threading.Thread(target=self._server.serve_forever, daemon=True, name="pod-logs")
 
     def __enter__(self) -> Self:
@@ -105,15 +102,3 @@ def _handler(log_of: LogOf) -> type[BaseHTTPRequestHandler]:
             """Nothing: standard error is the tests'."""
 
     return Handler
-
-
-def _context() -> ssl.SSLContext:
-    """A certificate of nobody's: an API server that is not told otherwise believes its kubelets."""
-    pair = Authority.new("kubelet").server("localhost", LOOPBACK)
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    with tempfile.TemporaryDirectory() as folder:
-        certificate, key = Path(folder) / "crt", Path(folder) / "key"
-        certificate.write_text(pair.certificate_pem)
-        key.write_text(pair.key_pem)
-        context.load_cert_chain(certificate, key)
-    return context

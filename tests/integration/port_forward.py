@@ -65,7 +65,7 @@ class PortForwards:
         application.router.add_get("/portForward/{namespace}/{pod}", self._forward)
         runner = web.AppRunner(application, shutdown_timeout=0.1)
         await runner.setup()
-        site = web.TCPSite(runner, LOOPBACK, 0, ssl_context=_context())
+        site = web.TCPSite(runner, LOOPBACK, 0, ssl_context=kubelet_context())
         await site.start()
         self.port = runner.addresses[0][1]
         self._ready.set()
@@ -116,7 +116,7 @@ async def _back(reader: asyncio.StreamReader, socket: web.WebSocketResponse) -> 
     await socket.close()
 
 
-def _context() -> ssl.SSLContext:
+def kubelet_context() -> ssl.SSLContext:
     """A certificate of nobody's: an API server that is not told otherwise believes its kubelets."""
     pair = Authority.new("kubelet").server("localhost", LOOPBACK)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)

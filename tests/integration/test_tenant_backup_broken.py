@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import psutil
 import pytest
 from tests.integration.backup_lab import (
+    FAULTS,
     LARGE,
     PROMISED,
     BackupLab,
@@ -21,7 +22,6 @@ from tests.integration.backup_lab import (
 )
 from tests.scene.faulty import WORKSPACE
 from tests.scene.lab import wait_until
-from tests.scene.proxy_faults import Answer, Cut, Fault
 
 from tenantry.api.resources import TENANT_BACKUPS
 
@@ -29,13 +29,6 @@ pytestmark = [
     pytest.mark.timeout(600),
     pytest.mark.usefixtures("fresh_control_plane"),  # has the binary built outside the time-out; none is started
 ]
-
-FAULTS: dict[str, Fault] = {
-    "answer-lost": Cut(after=True),
-    "request-lost": Cut(after=False),
-    "conflict": Answer.of_status(409, "Conflict"),
-    "too-many-requests": Answer.of_status(429, "TooManyRequests", Retry_After="1"),
-}
 
 
 @pytest.fixture(scope="module")

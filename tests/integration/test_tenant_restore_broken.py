@@ -10,10 +10,19 @@ import psutil
 import psycopg
 import pytest
 from tests.controlplane.object_stores import RCLONE
-from tests.integration.backup_lab import KEPT, LARGE, BackupLab, backup_lab, go_on, has_ended, message_of, reason_of
+from tests.integration.backup_lab import (
+    FAULTS,
+    KEPT,
+    LARGE,
+    BackupLab,
+    backup_lab,
+    go_on,
+    has_ended,
+    message_of,
+    reason_of,
+)
 from tests.scene.faulty import WORKSPACE, condition
 from tests.scene.lab import tenant_body, wait_until
-from tests.scene.proxy_faults import Answer, Cut, Fault
 
 from tenantry.api.names import ANNOTATION_DRY_RUN
 from tenantry.api.resources import TENANT_BACKUPS, TENANT_RESTORES, TENANTS
@@ -25,12 +34,6 @@ pytestmark = [
     pytest.mark.usefixtures("fresh_control_plane"),  # has the binary built outside the time-out; none is started
 ]
 
-FAULTS: dict[str, Fault] = {
-    "answer-lost": Cut(after=True),
-    "request-lost": Cut(after=False),
-    "conflict": Answer.of_status(409, "Conflict"),
-    "too-many-requests": Answer.of_status(429, "TooManyRequests", Retry_After="1"),
-}
 TENANT = "acme"
 SHARED = {"mode": "Shared"}
 GATE = (

@@ -118,7 +118,7 @@ class Backups:
             return Failure(Reason.DUMP_IMPOSSIBLE, error.message)
         except (DatabaseError, StoreError, SealError, ManifestError) as error:
             return Failure(Reason.BACKUP_FAILED, error.message)
-        except Exception:
+        except Exception:  # a backup that has ended badly must say so, or it would be Running for ever
             logger.exception("a backup ended in an error that nobody thought of")
             return Failure(Reason.BACKUP_FAILED, "an error of the operator's own: see its log")
 

@@ -139,7 +139,7 @@ class FinalBackups:
                 return await BackupWork(self._kit, self._world.clock, job, lambda: None).run()
         except (DatabaseError, StoreError, SealError, ManifestError, DumpImpossibleError) as error:
             return error.message
-        except Exception:
+        except Exception:  # the deletion that waits for it is to be told
             logger.exception("a final backup ended in an error that nobody thought of")
             return "an error of the operator's own: see its log"
 

@@ -106,7 +106,7 @@ class Loads:
             return LoadFailed(f"it took longer than {LONGEST_SECONDS / 3600:g} hours")
         except (Halt, DatabaseError, StoreError, SealError, ManifestError, DumpImpossibleError) as error:
             return LoadFailed(error.message)
-        except Exception:
+        except Exception:  # the tenant waits for an end, whatever it is
             logger.exception("a restore ended in an error that nobody thought of")
             return LoadFailed("an error of the operator's own: see its log")
 

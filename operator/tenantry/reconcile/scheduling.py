@@ -45,7 +45,7 @@ class Scheduling:
                 await self.tick()
             except KubeError as error:
                 logger.warning("schedules of backups could not be acted upon: %s", error.message)
-            except Exception:
+            except Exception:  # one bad tick must not be the last: nobody would be backed up any more
                 logger.exception("schedules of backups could not be acted upon")
             await asyncio.sleep(TICK_SECONDS)
 

@@ -104,6 +104,6 @@ class SyncRequests:
             return await walk.run(request, started_at)
         except (StoreError, KubeError) as error:
             return error.message
-        except Exception:
+        except Exception:  # who asked for it is to be told, and asks again
             logger.exception("a look through a store ended in an error that nobody thought of")
             return "an error of the operator's own: see its log"

@@ -118,7 +118,7 @@ class TrialWork:
                 message = "the server for trials refused it, or did not answer"
         except (StoreError, SealError) as error:
             message = error.message
-        except Exception:
+        except Exception:  # it says nothing against the backup, and the server is free again
             logger.exception("a trial ended in an error that nobody thought of")
             message = "an error of the operator's own: see its log"
         return Finding(verdict, message[:1024], self._clock.now(), self._clock.monotonic() - began, detail, spent)

@@ -62,7 +62,7 @@ class Verifying:
             while True:
                 try:
                     await self.tick()
-                except Exception:
+                except Exception:  # one bad tick must not be the last
                     logger.exception("the verification of backups could not be acted upon")
                 await asyncio.sleep(TICK_SECONDS)
         finally:

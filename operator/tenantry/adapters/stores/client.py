@@ -167,7 +167,7 @@ class _Feed:
                 break
             except StopAsyncIteration:
                 return
-            except Exception as error:
+            except Exception as error:  # kept and raised again: through the library its kind would be lost
                 self.error = error
                 raise
             if not piece:

@@ -104,7 +104,7 @@ class _Source:
         if not self._piece:
             try:
                 self._piece = memoryview(self._bridge.call(self._next()))
-            except Exception as error:
+            except Exception as error:  # kept and raised again: through the library its kind would be lost
                 self.error = error  # the library makes its own of it
                 raise
         taken, self._piece = self._piece[:size], self._piece[size:]
